@@ -1,0 +1,146 @@
+//! From spooled rows to the record batch that consumers will fetch. The record's contract: docs/protocols/records.md.
+
+use std::io::Write;
+
+use lz4_flex::frame::{FrameEncoder, FrameInfo};
+use thiserror::Error;
+use wire::ids::GatewayId;
+use wire::partition::partition_for_key;
+use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder};
+
+use super::window::Batch;
+use crate::spool::segment::{Row, Segment, SegmentError};
+
+/// Why an assigned batch cannot be built. Its readings stay in the spool; sending stops, loudly.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// The spool gave other rows than were assigned.
+    #[error("batch {number} holds {expected} readings, the spool has {found}")]
+    Count {
+        /// The batch.
+        number: u64,
+        /// Readings assigned.
+        expected: u32,
+        /// Readings found.
+        found: u32,
+    },
+    /// The compressor failed, or the batch is longer than the format can say.
+    #[error("batch {0} cannot be encoded")]
+    Encode(u64),
+    /// A segment cannot be read.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+}
+
+/// The rows of a run of segments, read once for all the batches cut from them.
+#[derive(Debug)]
+pub struct Rows {
+    rows: Vec<Row>,
+}
+
+impl Rows {
+    /// Reads and checks `segments`.
+    ///
+    /// # Errors
+    /// [`SegmentError`] of the first segment that is damaged.
+    pub fn read(segments: &[Segment]) -> Result<Self, SegmentError> {
+        let mut rows = Vec::new();
+        for segment in segments {
+            rows.append(&mut segment.read()?);
+        }
+        Ok(Self { rows })
+    }
+
+    /// How many readings each of `partitions` gets.
+    #[must_use]
+    pub fn count_by_partition(&self, partitions: u32) -> Vec<u32> {
+        let mut counts = vec![0; partitions.max(1) as usize];
+        for row in &self.rows {
+            counts[partition_for_key(&row.device, partitions).0 as usize] += 1;
+        }
+        counts
+    }
+
+    /// Device and payload number of the batch's readings: what a test compares.
+    #[cfg(test)]
+    pub(crate) fn readings_of(&self, batch: &Batch) -> Vec<(bytes::Bytes, u64)> {
+        let rows = self.rows.iter().filter(|row| {
+            partition_for_key(&row.device, batch.partitions) == batch.stream.partition
+        });
+        rows.map(|row| {
+            let number = std::str::from_utf8(&row.payload).unwrap().parse().unwrap();
+            (row.device.clone(), number)
+        })
+        .collect()
+    }
+
+    /// The record batch of those of these rows that `batch` holds: lz4, headers as in the contract.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn build(&self, batch: &Batch, gateway: &GatewayId) -> Result<Vec<u8>, BuildError> {
+        let mut builder = RecordBatchBuilder::new();
+        for row in &self.rows {
+            if partition_for_key(&row.device, batch.partitions) == batch.stream.partition {
+                push(&mut builder, row, batch, gateway);
+            }
+        }
+        let number = batch.number.0;
+        if builder.count() != batch.count {
+            let (expected, found) = (batch.count, builder.count());
+            return Err(BuildError::Count {
+                number,
+                expected,
+                found,
+            });
+        }
+        let compressed = lz4(builder.records()).ok_or(BuildError::Encode(number))?;
+        let producer = BatchProducer {
+            id: batch.stream.pid,
+            epoch: batch.epoch,
+            base: batch.base,
+        };
+        builder
+            .seal(producer, Codec::Lz4, &compressed)
+            .ok_or(BuildError::Encode(number))
+    }
+}
+
+fn push(builder: &mut RecordBatchBuilder, row: &Row, batch: &Batch, gateway: &GatewayId) {
+    let (mut queue, mut seq) = (String::new(), String::new());
+    let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(6 + row.properties.len());
+    if !row.topic.is_empty() {
+        headers.push(("mqtt.topic", &row.topic));
+    }
+    headers.push(("culvert.gateway", gateway.as_str().as_bytes()));
+    if let Some((queue_id, number)) = row.sequence {
+        queue.push_str(&queue_id.to_string());
+        seq.push_str(&number.to_string());
+        headers.push(("culvert.queue", queue.as_bytes()));
+        headers.push(("culvert.seq", seq.as_bytes()));
+    }
+    if batch.backfill {
+        headers.push(("culvert.backfill", b"true"));
+    }
+    if row.maybe_dup {
+        headers.push(("culvert.maybe_dup", b"true"));
+    }
+    for (name, value) in &row.properties {
+        // The MQTT codec lets nothing but UTF-8 in; a name that is not would be the disk's, behind a matching CRC.
+        headers.push((std::str::from_utf8(name).unwrap_or("mqtt.property"), value));
+    }
+    builder.push(&Record {
+        timestamp: row.received,
+        key: Some(&row.device),
+        value: Some(&row.payload),
+        headers: &headers,
+    });
+}
+
+/// One LZ4 frame with independent blocks, which is what Kafka's Java client insists on.
+fn lz4(records: &[u8]) -> Option<Vec<u8>> {
+    let mut encoder =
+        FrameEncoder::with_frame_info(FrameInfo::new(), Vec::with_capacity(records.len() / 2));
+    encoder.write_all(records).ok()?;
+    encoder.finish().ok()
+}
