@@ -224,6 +224,11 @@ impl<S: SpoolStore> Gateway<S> {
         self.store
     }
 
+    /// The store, for work between commits.
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
     /// The spool's identity.
     #[must_use]
     pub fn spool(&self) -> SpoolId {

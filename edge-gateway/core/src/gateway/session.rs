@@ -213,12 +213,6 @@ impl<S: SpoolStore> Gateway<S> {
         }
     }
 
-    /// Frames of this session that have no answer yet.
-    #[must_use]
-    pub fn unanswered(&self) -> usize {
-        self.window.unanswered()
-    }
-
     fn open_session(&mut self, now: Now, id: SessionId, facts: &WelcomeFacts) {
         self.window.close_session();
         self.session = None;

@@ -9,7 +9,7 @@ use wire::uplink::{RefusedCode, StreamKey};
 use super::session::Session;
 use super::{Gateway, Now};
 use crate::ledger::Ledger;
-use crate::spool::store::{SpoolStore, StoreError};
+use crate::spool::store::SpoolStore;
 
 /// Why the uplink needs a person. Readings are still taken and acknowledged: they are safe in the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +105,8 @@ pub struct Status {
     pub spooled: u64,
     /// Unacknowledged batches of the live lane.
     pub window: usize,
+    /// Frames of this session without an answer.
+    pub unanswered: usize,
     /// Whether a session is up and data may flow.
     pub connected: bool,
     /// When a reading was last acknowledged by the log, or the spool was last empty.
@@ -121,6 +123,7 @@ impl<S: SpoolStore> Gateway<S> {
             ledger: self.ledger,
             spooled: self.spooled,
             window: self.window.len(Lane::Live),
+            unanswered: self.window.unanswered(),
             connected: self.session.as_ref().is_some_and(Session::is_open),
             progress: if self.spooled == 0 {
                 now.mono
@@ -129,14 +132,6 @@ impl<S: SpoolStore> Gateway<S> {
             },
             alarm: self.alarm.clone(),
         }
-    }
-
-    /// Bytes that the spool takes up on the disk.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn used_bytes(&mut self) -> Result<u64, StoreError> {
-        self.store.used_bytes()
     }
 
     /// The first alarm stays until a person has looked: later ones follow from it.
