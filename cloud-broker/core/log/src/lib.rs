@@ -1,1 +1,50 @@
-//! Placeholder.
+//! The log engine: gives out offsets, lays batches into WAL slots, says what is durable, and finds what readers ask for.
+//!
+//! How it is driven: [`recover`] replays the files behind a [`WalSource`]; the shell carries out what the
+//! [`Recovered`] asks for (rewrite the tail and sync it, remove dead files) and hands it to [`Log::open`]. The first slot
+//! of the new incarnation is its OPEN; nothing is served before that one is durable. From then on:
+//! [`Log::append`] and [`Log::append_uplink`] stage batches, [`Log::take_slot`] yields the next slot to write and sync
+//! (one at a time), [`Log::slot_durable`] reports it durable, [`Log::read`] plans reads below the high watermark.
+//!
+//! Invariants: an offset is given once; what is not durable is neither readable nor part of any answer; slots of an
+//! incarnation are dense and chained by CRC; a damaged slot with an intact one behind it is never skipped.
+//!
+//! Deliberately missing: files, threads, clocks and sockets (the process owns them), topic names (the metadata owns
+//! them; here a topic is a number), checks of a batch's CRC (the connection that received it did that).
+
+mod batch_cut;
+mod fields;
+mod ids;
+mod log;
+mod partition;
+mod read;
+mod recovery;
+mod settings;
+mod slot;
+mod staging;
+mod tail;
+mod uplink_stream;
+mod wal_file_header;
+
+pub use batch_cut::{DamagedRun, FirstBatch};
+pub use ids::{FileNo, PartitionKey, SlotNo, TopicNo};
+pub use log::{
+    AppendError, Appended, Durable, Log, Moved, NewFile, SlotToWrite, TooManyPartitions,
+    UplinkOutcome,
+};
+pub use partition::PartitionOffsets;
+pub use read::{Candidate, FilePiece, Piece, ReadError, ReadPlan};
+pub use recovery::{
+    Corruption, CorruptionKind, Recovered, RecoveryError, RecoveryReport, TailRewrite, TornTail,
+    WalFileLen, WalSource, recover,
+};
+pub use settings::{LogSettings, PARTITIONS_MAX, READ_PIECES_MAX, UPLINK_STREAMS_MAX};
+pub use slot::{
+    ALL_SHARDS, BatchToPlace, ControlBody, EncodedSlot, ExpectedSlot, Open, Predecessor, RunEntry,
+    RunFlags, SLOT_ALIGN, SLOT_BYTES_MAX, SLOT_HEADER_BYTES, SLOT_VERSION, ShardEpoch, Slot,
+    SlotBody, SlotError, SlotHead, SlotHeader, UplinkEntry, encode_control, encode_data,
+};
+pub use uplink_stream::{UplinkAppend, UplinkStream};
+pub use wal_file_header::{
+    WAL_FILE_HEADER_BYTES, WAL_FILE_VERSION, WalFileHeader, WalFileHeaderError,
+};

@@ -1,0 +1,82 @@
+//! Where in the WAL the next slot goes.
+
+use bytes::Bytes;
+use wire::ids::Incarnation;
+
+use crate::ids::{FileNo, SlotNo};
+use crate::slot::SLOT_ALIGN;
+use crate::wal_file_header::{WAL_FILE_HEADER_BYTES, WalFileHeader};
+
+/// A file to make before a slot can be written: reserve its bytes, write the header, sync both the file and its folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFile {
+    /// Its number; a file of this number that exists is dead and may be replaced.
+    pub file_no: FileNo,
+    /// Its bytes, header included.
+    pub size: u32,
+    /// Its first 4 KiB.
+    pub header: Bytes,
+}
+
+/// The place behind the last slot.
+#[derive(Debug)]
+pub(super) struct WritePlace {
+    incarnation: Incarnation,
+    file_bytes: u32,
+    next_file: FileNo,
+    open: Option<OpenFile>,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    file_no: FileNo,
+    pos: u32,
+    size: u32,
+}
+
+const HEADER: u32 = WAL_FILE_HEADER_BYTES as u32;
+const ALIGN: u32 = SLOT_ALIGN as u32;
+
+impl WritePlace {
+    pub(super) fn new(incarnation: Incarnation, file_bytes: u32, next_file: FileNo) -> Self {
+        Self {
+            incarnation,
+            file_bytes: file_bytes - file_bytes % ALIGN,
+            next_file,
+            open: None,
+        }
+    }
+
+    /// Takes the place for a slot of `len` bytes with padding. A slot never spans files.
+    pub(super) fn take(&mut self, slot_no: SlotNo, len: usize) -> (Option<NewFile>, FileNo, u32) {
+        let len = u32::try_from(len).expect("at most SLOT_BYTES_MAX");
+        let mut new_file = None;
+        let file = match self.open.take() {
+            Some(file) if len <= file.size - file.pos => self.open.insert(file),
+            Some(_) | None => {
+                let size = self.file_bytes.max(HEADER + len);
+                let file_no = self.next_file;
+                self.next_file = file_no.next();
+                let header = WalFileHeader {
+                    incarnation: self.incarnation,
+                    file_no,
+                    first_slot: slot_no,
+                    size: u64::from(size),
+                };
+                new_file = Some(NewFile {
+                    file_no,
+                    size,
+                    header: Bytes::copy_from_slice(&header.encode()),
+                });
+                self.open.insert(OpenFile {
+                    file_no,
+                    pos: HEADER,
+                    size,
+                })
+            }
+        };
+        let pos = file.pos;
+        file.pos += len;
+        (new_file, file.file_no, pos)
+    }
+}

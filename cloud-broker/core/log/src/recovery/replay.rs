@@ -1,0 +1,169 @@
+//! Reading the slots of one chain after the other into the log's state.
+
+use std::collections::BTreeMap;
+
+use super::chain::{Chain, ChainFile, Chains, FIRST_SLOT_POS, read_slot, scan};
+use super::{
+    CorruptionKind, LastChain, Recovered, RecoveryError, RecoveryReport, TailRewrite, TornTail,
+    WalSource,
+};
+use crate::ids::{PartitionKey, SlotNo, TopicNo};
+use crate::partition::{PartitionLog, Run};
+use crate::slot::{ControlBody, ExpectedSlot, Slot, SlotBody};
+use crate::uplink_stream::UplinkStreams;
+
+pub(super) struct Replay<'s, S> {
+    source: &'s mut S,
+    partitions: BTreeMap<PartitionKey, PartitionLog>,
+    streams: UplinkStreams,
+    last_chain: Option<LastChain>,
+    rewrite: Option<TailRewrite>,
+    report: RecoveryReport,
+}
+
+/// Where replay stands in a chain.
+struct Cursor {
+    file: usize,
+    pos: u64,
+    expected: ExpectedSlot,
+}
+
+impl<'s, S: WalSource> Replay<'s, S> {
+    pub(super) fn new(source: &'s mut S) -> Self {
+        Self {
+            source,
+            partitions: BTreeMap::new(),
+            streams: UplinkStreams::default(),
+            last_chain: None,
+            rewrite: None,
+            report: RecoveryReport::default(),
+        }
+    }
+
+    pub(super) fn chain(&mut self, chain: &Chain) -> Result<(), RecoveryError<S::Error>> {
+        let mut at = Cursor {
+            file: 0,
+            pos: FIRST_SLOT_POS,
+            expected: ExpectedSlot {
+                incarnation: chain.incarnation,
+                slot_no: SlotNo(0),
+                prev_crc: 0,
+            },
+        };
+        while Some(at.expected.slot_no) != chain.end {
+            let file = &chain.files[at.file];
+            if let Ok((slot, bytes)) = read_slot(self.source, file, at.pos, &at.expected)? {
+                self.apply(file, at.pos, &slot)?;
+                self.rewrite = Some(TailRewrite {
+                    file_no: file.file_no,
+                    pieces: vec![(0, file.header.clone()), (at.pos, bytes)],
+                });
+                at.pos += slot.header.padded_len() as u64;
+                at.expected.prev_crc = slot.header.crc;
+                at.expected.slot_no = at.expected.slot_no.next();
+            } else if !self.goes_on_in_next_file(chain, &mut at)? {
+                break;
+            }
+        }
+        self.report.files += chain.files.len() as u64;
+        self.report.incarnations += 1;
+        self.last_chain = Some(LastChain {
+            incarnation: chain.incarnation,
+            end: at.expected.slot_no,
+            leader_epoch: chain.leader_epoch,
+        });
+        Ok(())
+    }
+
+    /// At a place without the expected slot: moves on to the file that begins with it. `false` at the end of the log.
+    fn goes_on_in_next_file(
+        &mut self,
+        chain: &Chain,
+        at: &mut Cursor,
+    ) -> Result<bool, RecoveryError<S::Error>> {
+        let file = &chain.files[at.file];
+        let expected = at.expected;
+        let kind = CorruptionKind::Slots {
+            first: expected.slot_no,
+        };
+        if let Some(next) = chain.files.get(at.file + 1) {
+            // A file is made once every slot before its first is durable.
+            if next.first_slot != expected.slot_no {
+                return Err(file.corrupt(at.pos, file.size, kind).into());
+            }
+            at.file += 1;
+            at.pos = FIRST_SLOT_POS;
+            return Ok(true);
+        }
+        let behind = scan(self.source, file, at.pos, |header| {
+            header.head.incarnation == expected.incarnation
+                && header.head.slot_no >= expected.slot_no
+        })?;
+        if behind.intact_at.is_some() || chain.end.is_some() {
+            let to = behind.intact_at.unwrap_or(file.size);
+            return Err(file.corrupt(at.pos, to, kind).into());
+        }
+        self.report.torn_tail = behind.used_end.map(|to| TornTail {
+            file_no: file.file_no,
+            from: at.pos,
+            to,
+        });
+        Ok(false)
+    }
+
+    fn apply(
+        &mut self,
+        file: &ChainFile,
+        pos: u64,
+        slot: &Slot,
+    ) -> Result<(), RecoveryError<S::Error>> {
+        let inconsistent = || {
+            let kind = CorruptionKind::Inconsistent {
+                slot_no: slot.header.head.slot_no,
+            };
+            file.corrupt(pos, pos + slot.header.padded_len() as u64, kind)
+        };
+        self.report.slots += 1;
+        let is_first = slot.header.head.slot_no == SlotNo(0);
+        let (runs, uplinks) = match &slot.body {
+            SlotBody::Data { runs, uplinks } if !is_first => (runs, uplinks),
+            SlotBody::Control(ControlBody::Open(_)) if is_first => return Ok(()),
+            // A local log gives no shard away and is sealed by nobody.
+            SlotBody::Data { .. } | SlotBody::Control(_) => return Err(inconsistent().into()),
+        };
+        let slot_pos = u32::try_from(pos).map_err(|_| inconsistent())?;
+        for entry in runs {
+            let partition = self.partitions.entry(entry.key);
+            let partition = partition.or_insert_with(PartitionLog::new);
+            let is_dense = entry.base_offset == partition.next();
+            if !is_dense || entry.last_offset.0 == i64::MAX {
+                return Err(inconsistent().into());
+            }
+            partition.append_through(entry.last_offset);
+            let append_ms = slot.header.head.append_ms;
+            partition.run_durable(Run::new(entry, append_ms, file.file_no, slot_pos));
+        }
+        for entry in uplinks {
+            if !self.streams.fits(&entry.append) {
+                return Err(inconsistent().into());
+            }
+            self.streams.note_appended(&entry.append);
+            self.streams.note_durable(&entry.append);
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self, chains: Chains) -> Recovered {
+        let greatest = self.partitions.keys().map(|key| key.topic_no.0).max();
+        Recovered {
+            rewrite: self.rewrite,
+            dead_files: chains.dead_files,
+            report: self.report,
+            next_file_no: chains.next_file_no,
+            next_topic_no: TopicNo(greatest.map_or(0, |no| no.saturating_add(1))),
+            partitions: self.partitions,
+            streams: self.streams,
+            last_chain: self.last_chain,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Building a slot's bytes.
+
+use bytes::Bytes;
+use wire::offset::{LeaderEpoch, Offset};
+use wire::record_batch::assign_place;
+use wire::time::UnixMs;
+
+use super::entries::{RUN_ENTRY_BYTES, RunEntry, RunFlags, UPLINK_ENTRY_BYTES, UplinkEntry};
+use super::{
+    CRC_AT, ControlBody, KIND_DATA, SLOT_ALIGN, SLOT_BYTES_MAX, SLOT_HEADER_BYTES, SLOT_VERSION,
+    SlotHead, SlotHeader, crc_of,
+};
+use crate::fields::put;
+use crate::ids::PartitionKey;
+use crate::uplink_stream::UplinkAppend;
+
+/// A batch that has its offsets and waits for its slot.
+#[derive(Debug, Clone)]
+pub struct BatchToPlace {
+    /// The partition.
+    pub key: PartitionKey,
+    /// Written into the batch.
+    pub leader_epoch: LeaderEpoch,
+    /// Written into the batch.
+    pub base_offset: Offset,
+    /// Offset of its last record.
+    pub last_offset: Offset,
+    /// Greatest timestamp of a record.
+    pub max_timestamp: UnixMs,
+    /// Kind of batch.
+    pub flags: RunFlags,
+    /// The batch, as it was received.
+    pub bytes: Bytes,
+    /// What an uplink stream's batch says.
+    pub uplink: Option<UplinkAppend>,
+}
+
+/// A slot's bytes and what is in them.
+#[derive(Debug, Clone)]
+pub struct EncodedSlot {
+    /// The slot with its padding.
+    pub bytes: Bytes,
+    /// Its CRC, which the next slot repeats.
+    pub crc: u32,
+    /// Its runs, in the order of their bytes.
+    pub runs: Vec<RunEntry>,
+    /// Its uplink entries, each stream's in the order of appends.
+    pub uplinks: Vec<UplinkEntry>,
+}
+
+/// Lays `batches` into a DATA slot, sorted by partition and otherwise in their order.
+///
+/// # Panics
+/// If they do not fit [`SLOT_BYTES_MAX`] or one is shorter than a batch's header: staging lets neither in.
+#[must_use]
+pub fn encode_data(head: &SlotHead, mut batches: Vec<BatchToPlace>) -> EncodedSlot {
+    batches.sort_by_key(|batch| batch.key);
+    let (mut runs, mut uplinks) = tables(&batches);
+    let tables_end =
+        SLOT_HEADER_BYTES + runs.len() * RUN_ENTRY_BYTES + uplinks.len() * UPLINK_ENTRY_BYTES;
+    let total_len = tables_end + batches.iter().map(|b| b.bytes.len()).sum::<usize>();
+    assert!(total_len <= SLOT_BYTES_MAX, "staging closes a slot in time");
+
+    let shift = u32::try_from(tables_end).expect("below SLOT_BYTES_MAX");
+    let mut slot = empty(total_len);
+    for run in &mut runs {
+        run.pos += shift;
+        slot.extend_from_slice(&run.encode());
+    }
+    for uplink in &mut uplinks {
+        uplink.pos += shift;
+        slot.extend_from_slice(&uplink.encode());
+    }
+    for batch in &batches {
+        let start = slot.len();
+        slot.extend_from_slice(&batch.bytes);
+        assign_place(&mut slot[start..], batch.base_offset, batch.leader_epoch);
+    }
+    let counts = (runs.len(), uplinks.len());
+    let (bytes, crc) = finish(head, KIND_DATA, counts, slot);
+    EncodedSlot {
+        bytes,
+        crc,
+        runs,
+        uplinks,
+    }
+}
+
+/// A slot without batches.
+///
+/// # Panics
+/// If the body does not fit [`SLOT_BYTES_MAX`]: two million shards.
+#[must_use]
+pub fn encode_control(head: &SlotHead, body: &ControlBody) -> EncodedSlot {
+    let bytes = body.encode();
+    let total_len = SLOT_HEADER_BYTES + bytes.len();
+    assert!(total_len <= SLOT_BYTES_MAX, "fewer shards than that");
+    let mut slot = empty(total_len);
+    slot.extend_from_slice(&bytes);
+    let (bytes, crc) = finish(head, body.kind(), (0, 0), slot);
+    EncodedSlot {
+        bytes,
+        crc,
+        runs: Vec::new(),
+        uplinks: Vec::new(),
+    }
+}
+
+/// The two tables for batches in the order of their bytes, positions counted from the first batch.
+fn tables(batches: &[BatchToPlace]) -> (Vec<RunEntry>, Vec<UplinkEntry>) {
+    let mut runs: Vec<RunEntry> = Vec::new();
+    let mut uplinks = Vec::new();
+    let mut pos = 0_u32;
+    for batch in batches {
+        let len = u32::try_from(batch.bytes.len()).expect("at most RECORD_BATCH_BYTES_MAX");
+        if let Some(append) = batch.uplink {
+            uplinks.push(UplinkEntry { append, pos });
+        }
+        match runs.last_mut() {
+            Some(run) if belongs(batch, run) => {
+                run.len += len;
+                run.batches += 1;
+                run.last_offset = batch.last_offset;
+                run.max_timestamp = run.max_timestamp.max(batch.max_timestamp);
+            }
+            Some(_) | None => runs.push(RunEntry {
+                key: batch.key,
+                leader_epoch: batch.leader_epoch,
+                pos,
+                len,
+                batches: 1,
+                flags: batch.flags,
+                base_offset: batch.base_offset,
+                last_offset: batch.last_offset,
+                max_timestamp: batch.max_timestamp,
+            }),
+        }
+        pos += len;
+    }
+    (runs, uplinks)
+}
+
+fn belongs(batch: &BatchToPlace, run: &RunEntry) -> bool {
+    run.key == batch.key
+        && run.leader_epoch == batch.leader_epoch
+        && run.flags == batch.flags
+        && run.batches < u16::MAX
+}
+
+/// Room for a padded slot, its header still zeros.
+fn empty(total_len: usize) -> Vec<u8> {
+    let mut slot = Vec::with_capacity(total_len.next_multiple_of(SLOT_ALIGN));
+    slot.resize(SLOT_HEADER_BYTES, 0);
+    slot
+}
+
+fn finish(
+    head: &SlotHead,
+    kind: u8,
+    (runs, uplinks): (usize, usize),
+    mut slot: Vec<u8>,
+) -> (Bytes, u32) {
+    let count = |n: usize| u32::try_from(n).expect("a slot below 4 GiB has fewer entries");
+    let header = SlotHeader {
+        head: *head,
+        total_len: slot.len(),
+        crc: 0,
+        version: SLOT_VERSION,
+        kind,
+        run_count: count(runs),
+        uplink_count: count(uplinks),
+    };
+    let mut bytes = [0; SLOT_HEADER_BYTES];
+    header.write(&mut bytes);
+    slot[..SLOT_HEADER_BYTES].copy_from_slice(&bytes);
+    let crc = crc_of(&slot);
+    put(&mut bytes, CRC_AT, crc.to_le_bytes());
+    slot[..SLOT_HEADER_BYTES].copy_from_slice(&bytes);
+    slot.resize(slot.len().next_multiple_of(SLOT_ALIGN), 0);
+    (Bytes::from(slot), crc)
+}

@@ -1,0 +1,100 @@
+//! Batches that were given their offsets and wait for their slot.
+//!
+//! A batch's slot is decided when it is appended, so that its answer can be parked on that slot's number. The open slot
+//! is closed by the first batch that would take it beyond its target; whatever is staged when the disk is free goes out.
+
+use std::collections::VecDeque;
+
+use wire::time::UnixMs;
+
+use crate::ids::SlotNo;
+use crate::slot::{
+    BatchToPlace, ControlBody, ENTRY_BYTES_PER_BATCH, SLOT_ALIGN, SLOT_BYTES_MAX, SLOT_HEADER_BYTES,
+};
+
+/// The slots to come, in order.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    slots: VecDeque<StagedSlot>,
+    next_slot: SlotNo,
+    bytes: usize,
+    slot_bytes_target: usize,
+}
+
+/// A slot before it is encoded.
+#[derive(Debug)]
+pub(crate) struct StagedSlot {
+    pub(crate) slot_no: SlotNo,
+    /// The latest append in it.
+    pub(crate) append_ms: UnixMs,
+    /// Bytes of the encoded slot at most, without padding.
+    pub(crate) bytes: usize,
+    pub(crate) body: StagedBody,
+}
+
+#[derive(Debug)]
+pub(crate) enum StagedBody {
+    Batches(Vec<BatchToPlace>),
+    Control(ControlBody),
+}
+
+impl Staging {
+    pub(crate) fn new(slot_bytes_target: usize) -> Self {
+        Self {
+            slots: VecDeque::new(),
+            next_slot: SlotNo(0),
+            bytes: 0,
+            slot_bytes_target: slot_bytes_target.clamp(SLOT_ALIGN, SLOT_BYTES_MAX),
+        }
+    }
+
+    /// Bytes staged.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The last slot that anything was staged for; `None` before the first.
+    pub(crate) fn last_slot(&self) -> Option<SlotNo> {
+        self.next_slot.0.checked_sub(1).map(SlotNo)
+    }
+
+    pub(crate) fn push_control(&mut self, now: UnixMs, body: ControlBody) {
+        self.push_slot(now, SLOT_HEADER_BYTES, StagedBody::Control(body));
+    }
+
+    /// Stages `batch` and returns its slot.
+    pub(crate) fn push_batch(&mut self, now: UnixMs, batch: BatchToPlace) -> SlotNo {
+        let bytes = batch.bytes.len() + ENTRY_BYTES_PER_BATCH;
+        if let Some(slot) = self.slots.back_mut()
+            && let StagedBody::Batches(batches) = &mut slot.body
+            && slot.bytes + bytes <= self.slot_bytes_target
+        {
+            slot.bytes += bytes;
+            slot.append_ms = slot.append_ms.max(now);
+            batches.push(batch);
+            self.bytes += bytes;
+            return slot.slot_no;
+        }
+        let body = StagedBody::Batches(vec![batch]);
+        self.push_slot(now, SLOT_HEADER_BYTES + bytes, body)
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<StagedSlot> {
+        let slot = self.slots.pop_front()?;
+        self.bytes -= slot.bytes;
+        Some(slot)
+    }
+
+    fn push_slot(&mut self, now: UnixMs, bytes: usize, body: StagedBody) -> SlotNo {
+        let slot_no = self.next_slot;
+        self.next_slot = slot_no.next();
+        self.bytes += bytes;
+        self.slots.push_back(StagedSlot {
+            slot_no,
+            append_ms: now,
+            bytes,
+            body,
+        });
+        slot_no
+    }
+}

@@ -1,0 +1,170 @@
+//! Appends, slots and what becomes visible when.
+
+use bytes::Bytes;
+use wire::limits::RECORD_BATCH_BYTES_MAX;
+use wire::offset::{LeaderEpoch, Offset};
+use wire::time::UnixMs;
+
+use broker_log::{
+    AppendError, FirstBatch, LogSettings, Moved, PartitionOffsets, ReadError, SlotNo, TopicNo,
+};
+
+use crate::batches::{batch, key};
+use crate::disk::{Disk, flush, small, start, write};
+
+const NOW: UnixMs = UnixMs(1_000);
+
+#[test]
+fn only_what_is_durable_is_visible() {
+    let mut disk = Disk::new();
+    let mut log = start(&mut disk, 1, &small()).unwrap();
+    let (a, b) = (key(4, 0), key(4, 1));
+    log.register_partition(a).unwrap();
+    log.register_partition(b).unwrap();
+    assert_eq!(log.next_topic_no(), TopicNo(5));
+    assert_eq!(log.slot_for_answer(), None);
+
+    let first = log.append(NOW, a, batch(1, 3, 100)).unwrap();
+    assert_eq!((first.base_offset, first.slot_no), (Offset(0), SlotNo(1)));
+    let second = log.append(NOW, b, batch(2, 1, 100)).unwrap();
+    let third = log.append(NOW, a, batch(3, 2, 100)).unwrap();
+    assert_eq!(
+        (second.base_offset, third.base_offset),
+        (Offset(0), Offset(3))
+    );
+    assert_eq!(log.slot_for_answer(), Some(SlotNo(1)));
+
+    let slot = log.take_slot().unwrap();
+    assert!(log.take_slot().is_none(), "one slot in flight");
+    let later = log.append(NOW, a, batch(4, 1, 100)).unwrap();
+    assert_eq!((later.base_offset, later.slot_no), (Offset(5), SlotNo(2)));
+    assert!(log.take_slot().is_none(), "one slot in flight");
+    let nothing = PartitionOffsets {
+        log_start: Offset(0),
+        high_watermark: Offset(0),
+    };
+    assert_eq!(log.offsets(a), Some(nothing));
+    let beyond = log.read(a, Offset(1), 1_000, FirstBatch::Always);
+    assert_eq!(beyond.unwrap_err(), ReadError::OutOfRange(nothing));
+
+    write(&mut disk, &slot).unwrap();
+    let durable = log.slot_durable(slot.slot_no);
+    let moved = |key, high_watermark| Moved {
+        key,
+        high_watermark: Offset(high_watermark),
+    };
+    assert_eq!(durable.moved, [moved(a, 5), moved(b, 1)]);
+    assert_eq!(log.slot_for_answer(), Some(SlotNo(2)));
+    flush(&mut log, &mut disk);
+    assert_eq!(log.slot_for_answer(), None);
+    assert_eq!(log.offsets(a).unwrap().high_watermark, Offset(6));
+}
+
+#[test]
+fn a_batch_that_the_log_does_not_take_changes_nothing() {
+    let mut disk = Disk::new();
+    let settings = LogSettings {
+        pending_bytes_max: 32 << 20,
+        ..small()
+    };
+    let mut log = start(&mut disk, 1, &settings).unwrap();
+    let a = key(0, 0);
+    log.register_partition(a).unwrap();
+    let good = batch(1, 2, 100);
+    let two = Bytes::from([good.clone(), good.clone()].concat());
+    let mut sparse = good.to_vec();
+    sparse[26] += 1;
+    let mut old = good.to_vec();
+    old[16] = 1;
+    let large = Bytes::from(vec![0; RECORD_BATCH_BYTES_MAX + 1]);
+    let cases = [
+        (key(0, 1), good.clone(), AppendError::UnknownPartition),
+        (key(1, 0), good.clone(), AppendError::UnknownPartition),
+        (a, Bytes::new(), AppendError::Invalid),
+        (a, good.slice(..good.len() - 1), AppendError::Invalid),
+        (a, two, AppendError::Invalid),
+        (a, Bytes::from(sparse), AppendError::Invalid),
+        (a, Bytes::from(old), AppendError::Invalid),
+        (a, large, AppendError::TooLarge),
+    ];
+    for (key, batch, expected) in cases {
+        assert_eq!(log.append(NOW, key, batch), Err(expected));
+    }
+    assert!(log.take_slot().is_none());
+    let appended = log.append(NOW, a, good).unwrap();
+    assert_eq!(appended.base_offset, Offset(0));
+}
+
+#[test]
+fn claimed_record_counts_cannot_wrap_an_offset() {
+    let mut disk = Disk::new();
+    let mut log = start(&mut disk, 1, &small()).unwrap();
+    let a = key(0, 0);
+    log.register_partition(a).unwrap();
+    let mut claims = batch(1, 1, 8).to_vec();
+    claims[23..27].copy_from_slice(&(i32::MAX - 1).to_be_bytes());
+    claims[57..61].copy_from_slice(&i32::MAX.to_be_bytes());
+    for i in 0..3 {
+        let appended = log.append(NOW, a, Bytes::from(claims.clone())).unwrap();
+        assert_eq!(appended.base_offset, Offset(i * i64::from(i32::MAX)));
+    }
+}
+
+#[test]
+fn staged_and_in_flight_bytes_are_bounded() {
+    let mut disk = Disk::new();
+    let mut log = start(&mut disk, 1, &small()).unwrap();
+    let a = key(0, 0);
+    log.register_partition(a).unwrap();
+    let big = batch(1, 1, 100 << 10);
+    let mut taken = 0;
+    while log.append(NOW, a, big.clone()).is_ok() {
+        taken += 1;
+    }
+    assert_eq!(taken, 10, "a mebibyte in all");
+    assert_eq!(log.append(NOW, a, big.clone()), Err(AppendError::Busy));
+    let slot = log.take_slot().unwrap();
+    assert_eq!(
+        log.append(NOW, a, big.clone()),
+        Err(AppendError::Busy),
+        "in flight counts"
+    );
+    write(&mut disk, &slot).unwrap();
+    log.slot_durable(slot.slot_no);
+    log.append(NOW, a, big).unwrap();
+}
+
+#[test]
+fn a_commit_takes_what_is_staged_up_to_its_target() {
+    let mut disk = Disk::new();
+    let mut log = start(&mut disk, 1, &small()).unwrap();
+    let a = key(0, 0);
+    log.register_partition(a).unwrap();
+    for (bytes, slot_no) in [
+        (7_000, 1),
+        (7_000, 1),
+        (7_000, 2),
+        (300_000, 3),
+        (10, 4),
+        (10, 4),
+    ] {
+        let appended = log.append(NOW, a, batch(1, 1, bytes)).unwrap();
+        assert_eq!(appended.slot_no, SlotNo(slot_no));
+    }
+    let slots = flush(&mut log, &mut disk);
+    assert_eq!(slots.len(), 4);
+    for slot in &slots {
+        assert_eq!(slot.bytes.len() % 4096, 0);
+        assert_eq!(slot.pos % 4096, 0);
+    }
+    assert!(slots[2].new_file.as_ref().is_some_and(|f| f.size > 300_000));
+}
+
+#[test]
+fn every_incarnation_has_the_next_leader_epoch() {
+    let mut disk = Disk::new();
+    for life in 1..5 {
+        let log = start(&mut disk, life, &small()).unwrap();
+        assert_eq!(log.leader_epoch(), LeaderEpoch(i32::from(life) - 1));
+    }
+}
