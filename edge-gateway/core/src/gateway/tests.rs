@@ -584,3 +584,25 @@ fn a_welcome_without_our_topics_is_no_welcome() {
     };
     assert_eq!(WelcomeFacts::new(&[telemetry], &[], 1), None);
 }
+
+/// A rolled-back transaction's row numbers are given to other readings: what was read for them must be forgotten.
+#[test]
+fn readings_of_a_rolled_back_commit_are_never_sent() {
+    let mut world = World::new(7);
+    world.settle();
+    let mut big = publish(0, 7_777, true);
+    big.arrivals[0].properties = vec![(Bytes::from_static(b"pad"), Bytes::from(vec![0; 5_000]))];
+    world.gateway.store_mut().set_room(1_000);
+    world.gateway.stage(big);
+    let verdict = world.gateway.commit(now(world.ms), &mut world.rng).unwrap()[0];
+    assert_eq!(verdict.rejected, Some(Rejection::Full));
+    world.gateway.store_mut().set_room(u64::MAX);
+    world.gateway.stage(publish(0, 1, true));
+    world.commit();
+    world.flow_out();
+    while let Some(frame) = world.wire.pop_front() {
+        world.broker.append(frame);
+    }
+    world.broker.sync();
+    assert_eq!(world.broker.readings(), [(Bytes::from_static(b"dev0"), 1)]);
+}

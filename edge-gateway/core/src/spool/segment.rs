@@ -297,7 +297,9 @@ mod tests {
             received: UnixMs(1_700_000_000_000 + i as i64),
             device: Bytes::from(format!("dev{i}")),
             topic: Bytes::from_static("plänt/1/täp".as_bytes()),
-            sequence: i.is_multiple_of(2).then_some((QueueId(i << 40), DeviceSeq(i * 1000))),
+            sequence: i
+                .is_multiple_of(2)
+                .then_some((QueueId(i << 40), DeviceSeq(i * 1000))),
             maybe_dup: i.is_multiple_of(3),
             properties: vec![(Bytes::from_static(b"site"), Bytes::from_static(b"north")); 2],
             payload: Bytes::from(vec![i as u8; payload]),

@@ -380,3 +380,6 @@ fn distance(a: Option<StreamSeq>, b: Option<StreamSeq>) -> i64 {
         (Some(_), Some(_)) => (number(b) - number(a) + HALF).rem_euclid(2 * HALF) - HALF,
     }
 }
+
+#[cfg(test)]
+mod tests;
