@@ -115,49 +115,15 @@ impl Config {
     /// [`SettingError`].
     pub fn resolve(self) -> Result<Settings, SettingError> {
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let uplink_address = self
-            .uplink_address
-            .unwrap_or_else(|| "127.0.0.1:4433".into());
-        let host = match uplink_address.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => host,
-            _ => return Err(SettingError::UplinkAddress(uplink_address)),
-        };
-        let host = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
+        let uplink_address = self.uplink_address.unwrap_or_else(|| "127.0.0.1:4433".into());
+        let host = host_of(&uplink_address)?;
         let spool_bytes = self.spool_bytes_max.unwrap_or(SPOOL_BYTES_DEFAULT);
-        let range = |setting, value, min, max| {
-            let error = SettingError::Range {
-                setting,
-                value,
-                min,
-                max,
-            };
-            if (min..=max).contains(&value) {
-                Ok(value)
-            } else {
-                Err(error)
-            }
-        };
-        range(
-            "spool_bytes_max",
-            spool_bytes,
-            Quota::BUDGET_BYTES_MIN,
-            1 << 46,
-        )?;
-        let packet = self
-            .mqtt_packet_bytes_max
-            .unwrap_or(MQTT_PACKET_BYTES_DEFAULT) as u64;
+        range("spool_bytes_max", spool_bytes, Quota::BUDGET_BYTES_MIN, 1 << 46)?;
+        let packet = self.mqtt_packet_bytes_max.unwrap_or(MQTT_PACKET_BYTES_DEFAULT) as u64;
         let (least, most) = (MQTT_PACKET_BYTES_MIN as u64, MQTT_PACKET_BYTES_MAX as u64);
         let packet = range("mqtt_packet_bytes_max", packet, least, most)?;
         let connections = self.mqtt_connections_max.unwrap_or(CONNECTIONS_DEFAULT);
-        range(
-            "mqtt_connections_max",
-            connections as u64,
-            1,
-            CONNECTIONS_MAX as u64,
-        )?;
+        range("mqtt_connections_max", connections as u64, 1, CONNECTIONS_MAX as u64)?;
         let packet_len_max = u32::try_from(packet).ok().and_then(NonZeroU32::new);
         let limits = MqttLimits {
             packet_len_max: packet_len_max.unwrap_or(MqttLimits::default().packet_len_max),
@@ -179,12 +145,22 @@ impl Config {
             limits,
             connections_max: connections,
             record_interval_ms: RECORD_INTERVAL_MS,
-            protection: if insecure {
-                Protection::Insecure
-            } else {
-                Protection::None
-            },
+            protection: if insecure { Protection::Insecure } else { Protection::None },
         })
+    }
+}
+
+fn range(setting: &'static str, value: u64, min: u64, max: u64) -> Result<u64, SettingError> {
+    let error = SettingError::Range { setting, value, min, max };
+    if (min..=max).contains(&value) { Ok(value) } else { Err(error) }
+}
+
+fn host_of(address: &str) -> Result<String, SettingError> {
+    match address.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(host.trim_start_matches('[').trim_end_matches(']').to_owned())
+        }
+        _ => Err(SettingError::UplinkAddress(address.to_owned())),
     }
 }
 
@@ -203,19 +179,13 @@ impl Settings {
     /// The MQTT listener.
     #[must_use]
     pub fn mqtt_listener(&self) -> ListenerSpec {
-        ListenerSpec {
-            flag: MQTT_LISTEN_FLAG,
-            address: self.mqtt_listen,
-        }
+        ListenerSpec { flag: MQTT_LISTEN_FLAG, address: self.mqtt_listen }
     }
 
     /// The HTTP listener.
     #[must_use]
     pub fn http_listener(&self) -> ListenerSpec {
-        ListenerSpec {
-            flag: HTTP_LISTEN_FLAG,
-            address: self.http_listen,
-        }
+        ListenerSpec { flag: HTTP_LISTEN_FLAG, address: self.http_listen }
     }
 }
 
@@ -247,41 +217,11 @@ mod tests {
     #[test]
     fn values_out_of_range_are_named() {
         let cases: [(Config, &str); 5] = [
-            (
-                Config {
-                    spool_bytes_max: Some(1),
-                    ..with_tls()
-                },
-                "spool_bytes_max is 1",
-            ),
-            (
-                Config {
-                    mqtt_packet_bytes_max: Some(5 << 20),
-                    ..with_tls()
-                },
-                "5242880",
-            ),
-            (
-                Config {
-                    mqtt_connections_max: Some(0),
-                    ..with_tls()
-                },
-                "mqtt_connections_max is 0",
-            ),
-            (
-                Config {
-                    uplink_address: Some("broker".into()),
-                    ..with_tls()
-                },
-                "expected host:port",
-            ),
-            (
-                Config {
-                    tls_key: None,
-                    ..with_tls()
-                },
-                "tls_key is not set",
-            ),
+            (Config { spool_bytes_max: Some(1), ..with_tls() }, "spool_bytes_max is 1"),
+            (Config { mqtt_packet_bytes_max: Some(5 << 20), ..with_tls() }, "5242880"),
+            (Config { mqtt_connections_max: Some(0), ..with_tls() }, "mqtt_connections_max is 0"),
+            (Config { uplink_address: Some("broker".into()), ..with_tls() }, "expected host:port"),
+            (Config { tls_key: None, ..with_tls() }, "tls_key is not set"),
         ];
         for (config, expected) in cases {
             let message = config.resolve().unwrap_err().to_string();
@@ -292,12 +232,7 @@ mod tests {
     #[test]
     fn an_ipv6_broker_keeps_its_brackets_where_they_belong() {
         let address = Some("[::1]:4433".to_owned());
-        let settings = Config {
-            uplink_address: address,
-            ..with_tls()
-        }
-        .resolve()
-        .unwrap();
+        let settings = Config { uplink_address: address, ..with_tls() }.resolve().unwrap();
         assert_eq!(settings.uplink_server_name, "::1");
         assert_eq!(settings.uplink_address, "[::1]:4433");
     }

@@ -37,53 +37,20 @@ pub const UPLINK_SENT_BYTES: &str = "culvert_gateway_uplink_sent_bytes_total";
 /// Says what each metric is; call once, after the recorder is installed.
 pub fn describe() {
     describe_gauge!(CONNECTIONS, "MQTT connections that are open");
-    describe_counter!(
-        CONNECTIONS_FAULTY,
-        "MQTT connections closed because the client did wrong"
-    );
+    describe_counter!(CONNECTIONS_FAULTY, "MQTT connections closed because the client did wrong");
     describe_counter!(PUBLISHES_REFUSED, "Publishes turned down, by reason");
-    describe_histogram!(
-        COMMIT_SECONDS,
-        "Time from a batch of publishes to the end of its sync"
-    );
-    describe_counter!(
-        READINGS_RECEIVED,
-        "Readings taken in since the spool was made"
-    );
+    describe_histogram!(COMMIT_SECONDS, "Time from a batch of publishes to the end of its sync");
+    describe_counter!(READINGS_RECEIVED, "Readings taken in since the spool was made");
     describe_counter!(READINGS_DELIVERED, "Readings that the log acknowledged");
-    describe_counter!(
-        READINGS_DEDUPLICATED,
-        "Copies of readings that were stored already"
-    );
+    describe_counter!(READINGS_DEDUPLICATED, "Copies of readings that were stored already");
     describe_counter!(READINGS_DROPPED, "Readings dropped, by reason");
-    describe_counter!(
-        READINGS_LOST_BY_DEVICES,
-        "Readings that devices say they dropped"
-    );
-    describe_gauge!(
-        SPOOL_READINGS,
-        "Readings on disk that the log has not acknowledged"
-    );
-    describe_gauge!(
-        UPLINK_WINDOW,
-        "Batches of the live lane without an acknowledgement"
-    );
-    describe_gauge!(
-        UPLINK_CONNECTED,
-        "1 while a session is up and data may flow"
-    );
-    describe_gauge!(
-        UPLINK_ALARM,
-        "1 while the uplink is stopped and needs a person"
-    );
-    describe_counter!(
-        UPLINK_FAILURES,
-        "Uplink sessions that ended or could not be made"
-    );
-    describe_counter!(
-        UPLINK_SENT_BYTES,
-        "Bytes of record batches sent, repeats included"
-    );
+    describe_counter!(READINGS_LOST_BY_DEVICES, "Readings that devices say they dropped");
+    describe_gauge!(SPOOL_READINGS, "Readings on disk that the log has not acknowledged");
+    describe_gauge!(UPLINK_WINDOW, "Batches of the live lane without an acknowledgement");
+    describe_gauge!(UPLINK_CONNECTED, "1 while a session is up and data may flow");
+    describe_gauge!(UPLINK_ALARM, "1 while the uplink is stopped and needs a person");
+    describe_counter!(UPLINK_FAILURES, "Uplink sessions that ended or could not be made");
+    describe_counter!(UPLINK_SENT_BYTES, "Bytes of record batches sent, repeats included");
     counter!(UPLINK_FAILURES).absolute(0);
     counter!(UPLINK_SENT_BYTES).absolute(0);
     counter!(CONNECTIONS_FAULTY).absolute(0);

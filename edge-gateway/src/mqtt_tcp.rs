@@ -92,10 +92,7 @@ async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
 ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    let slot = Arc::clone(slots)
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
+    let slot = Arc::clone(slots).acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => return (stream, peer, slot),
@@ -218,8 +215,7 @@ impl Client {
                     self.machine.accept_connect(now);
                 }
                 Wake::Entered(None) => {
-                    self.machine
-                        .refuse_connect(ConnectRefusal::ServerUnavailable);
+                    self.machine.refuse_connect(ConnectRefusal::ServerUnavailable);
                 }
                 Wake::Kicked => {
                     self.kicked = true;
@@ -248,10 +244,7 @@ impl Client {
         let reads = self.machine.wants_input() && self.closing.is_none();
         let wanted = staged_units(&self.publishes);
         let hands_over = self.outstanding.is_none() && !self.publishes.is_empty();
-        let answer = self
-            .outstanding
-            .as_mut()
-            .map(|outstanding| &mut outstanding.answer);
+        let answer = self.outstanding.as_mut().map(|outstanding| &mut outstanding.answer);
         let kicked = self.ticket.as_mut().map(|ticket| &mut ticket.kicked);
         self.buffer.reserve(READ_BYTES);
         tokio::select! {
@@ -280,9 +273,8 @@ impl Client {
                     tracing::debug!(peer = %self.peer, client = %request.client_id, version = %request.version, "connect");
                     self.client = Some(Arc::clone(&request.client_id));
                     let sessions = self.edge.sessions.clone();
-                    *entering = Some(Box::pin(
-                        async move { sessions.enter(request.client_id).await },
-                    ));
+                    *entering =
+                        Some(Box::pin(async move { sessions.enter(request.client_id).await }));
                 }
                 Output::Publish(publish) => self.publishes.push(publish),
                 Output::Refused(refused) => {
@@ -313,10 +305,8 @@ impl Client {
     /// Gives everything parsed to the store thread as one batch.
     async fn hand_over(&mut self, now: MonoMs, room: OwnedSemaphorePermit) {
         let publishes = std::mem::take(&mut self.publishes);
-        let firsts: Vec<_> = publishes
-            .iter()
-            .map(|publish| publish.sequence.map(|s| s.first))
-            .collect();
+        let firsts: Vec<_> =
+            publishes.iter().map(|publish| publish.sequence.map(|s| s.first)).collect();
         let device = self.client.clone().unwrap_or_else(|| "".into());
         let first_of_connection = !self.numbered_before;
         self.numbered_before |= firsts.iter().any(Option::is_some);
@@ -331,12 +321,7 @@ impl Client {
             Ok(answer) => answer,
             Err(_closed) => oneshot::channel().1,
         };
-        self.outstanding = Some(Outstanding {
-            answer,
-            firsts,
-            since: now,
-            _room: room,
-        });
+        self.outstanding = Some(Outstanding { answer, firsts, since: now, _room: room });
     }
 
     fn answered(&mut self, now: MonoMs, (stored, rejected): Answer) {
@@ -399,25 +384,17 @@ fn staged_units(publishes: &[Publish]) -> u32 {
         .iter()
         .map(|publish| publish.payload.len() + publish.topic.as_str().len() + STAGED_UNIT_BYTES / 4)
         .sum();
-    let units = bytes
-        .div_ceil(STAGED_UNIT_BYTES)
-        .min(STAGED_BYTES_MAX / STAGED_UNIT_BYTES);
+    let units = bytes.div_ceil(STAGED_UNIT_BYTES).min(STAGED_BYTES_MAX / STAGED_UNIT_BYTES);
     u32::try_from(units).unwrap_or(u32::MAX)
 }
 
 fn arrival(publish: Publish) -> Arrival {
     let text = |text: &gateway_core::mqtt::Text| text.clone().into_bytes();
-    let properties = publish
-        .user_properties()
-        .iter()
-        .map(|(name, value)| (text(name), text(value)))
-        .collect();
+    let properties =
+        publish.user_properties().iter().map(|(name, value)| (text(name), text(value))).collect();
     let sequence = publish.sequence.map(|sequence| {
-        let numbered = Numbered {
-            first: sequence.first,
-            count: 1,
-            lost_before: sequence.lost_before,
-        };
+        let numbered =
+            Numbered { first: sequence.first, count: 1, lost_before: sequence.lost_before };
         (sequence.queue, numbered)
     });
     Arrival {

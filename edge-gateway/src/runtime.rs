@@ -94,12 +94,8 @@ pub async fn start(
     let listener = process::bind_tcp(&spec)?;
     let mqtt_address = listener.local_addr().unwrap_or(settings.mqtt_listen);
     let new_spool = SpoolId(crate::entropy::random_id());
-    let store = SqliteStore::open(
-        &settings.data_dir,
-        &identity.gateway,
-        new_spool,
-        settings.quota,
-    )?;
+    let store =
+        SqliteStore::open(&settings.data_dir, &identity.gateway, new_spool, settings.quota)?;
     let core = GatewaySettings {
         gateway: identity.gateway.clone(),
         quota: settings.quota,
@@ -130,14 +126,7 @@ pub async fn start(
         shutdown,
     }));
     let probe = Arc::new(GatewayProbe { clock, status });
-    Ok(Running {
-        mqtt_address,
-        probe,
-        store,
-        thread,
-        edge,
-        uplink,
-    })
+    Ok(Running { mqtt_address, probe, store, thread, edge, uplink })
 }
 
 struct GatewayProbe {

@@ -13,15 +13,8 @@ const QUEUE_MAX: usize = 256;
 
 #[derive(Debug)]
 enum Request {
-    Enter {
-        client: Arc<str>,
-        kick: oneshot::Sender<()>,
-        entered: oneshot::Sender<u64>,
-    },
-    Leave {
-        client: Arc<str>,
-        ticket: u64,
-    },
+    Enter { client: Arc<str>, kick: oneshot::Sender<()>, entered: oneshot::Sender<u64> },
+    Leave { client: Arc<str>, ticket: u64 },
 }
 
 /// The way to the table.
@@ -45,10 +38,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let client = Arc::clone(&self.client);
         // Fails only when the table is gone, with the process.
-        let _ = self.leaves.send(Request::Leave {
-            client,
-            ticket: self.number,
-        });
+        let _ = self.leaves.send(Request::Leave { client, ticket: self.number });
     }
 }
 
@@ -68,19 +58,10 @@ impl Sessions {
     pub async fn enter(&self, client: Arc<str>) -> Option<Ticket> {
         let (kick, kicked) = oneshot::channel();
         let (entered, number) = oneshot::channel();
-        let request = Request::Enter {
-            client: Arc::clone(&client),
-            kick,
-            entered,
-        };
+        let request = Request::Enter { client: Arc::clone(&client), kick, entered };
         self.requests.send(request).await.ok()?;
         let number = number.await.ok()?;
-        Some(Ticket {
-            client,
-            number,
-            leaves: self.leaves.clone(),
-            kicked,
-        })
+        Some(Ticket { client, number, leaves: self.leaves.clone(), kicked })
     }
 }
 
@@ -114,11 +95,7 @@ impl Table {
                 },
             };
             match request {
-                Request::Enter {
-                    client,
-                    kick,
-                    entered,
-                } => self.enter(client, kick, entered),
+                Request::Enter { client, kick, entered } => self.enter(client, kick, entered),
                 Request::Leave { client, ticket } => self.leave(client, ticket),
             }
         }
@@ -141,30 +118,15 @@ impl Table {
         self.tickets += 1;
         let ticket = self.tickets;
         if entered.send(ticket).is_ok() {
-            self.clients.insert(
-                client,
-                Place {
-                    ticket,
-                    kick: Some(kick),
-                    next: None,
-                },
-            );
+            self.clients.insert(client, Place { ticket, kick: Some(kick), next: None });
         }
     }
 
     fn leave(&mut self, client: Arc<str>, ticket: u64) {
-        if self
-            .clients
-            .get(&client)
-            .is_none_or(|place| place.ticket != ticket)
-        {
+        if self.clients.get(&client).is_none_or(|place| place.ticket != ticket) {
             return;
         }
-        if let Some(Place {
-            next: Some((kick, entered)),
-            ..
-        }) = self.clients.remove(&client)
-        {
+        if let Some(Place { next: Some((kick, entered)), .. }) = self.clients.remove(&client) {
             self.enter(client, kick, entered);
         }
     }

@@ -92,10 +92,7 @@ impl SqliteStore {
         quota: Quota,
     ) -> Result<Self, OpenError> {
         let path = folder.join("spool.db");
-        let failed = |source: StoreError| OpenError::Store {
-            path: path.clone(),
-            source,
-        };
+        let failed = |source: StoreError| OpenError::Store { path: path.clone(), source };
         let io = |error: std::io::Error| failed(StoreError::Disk(error.to_string()));
         std::fs::create_dir_all(folder).map_err(io)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -103,24 +100,14 @@ impl SqliteStore {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(&path, flags).map_err(|e| failed(store_error(&e)))?;
-        let mut store = Self {
-            connection,
-            since_checkpoint: 0,
-        };
+        let mut store = Self { connection, since_checkpoint: 0 };
         match store.prepare(gateway, new_spool, quota) {
             Ok(None) => {}
             Ok(Some((format, _))) if format != FORMAT => {
-                return Err(OpenError::Format {
-                    path,
-                    found: format,
-                });
+                return Err(OpenError::Format { path, found: format });
             }
             Ok(Some((_, found))) if found != gateway.as_str() => {
-                return Err(OpenError::OtherGateway {
-                    path,
-                    found,
-                    expected: gateway.clone(),
-                });
+                return Err(OpenError::OtherGateway { path, found, expected: gateway.clone() });
             }
             Ok(Some(_)) => {}
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
@@ -131,10 +118,7 @@ impl SqliteStore {
         // The folder's entry for the database, and the entry for the folder itself.
         let sync = |folder: &Path| std::fs::File::open(folder).and_then(|dir| dir.sync_all());
         sync(folder).map_err(io)?;
-        if let Some(parent) = folder
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
+        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync(parent).map_err(io)?;
         }
         Ok(store)
@@ -157,9 +141,7 @@ impl SqliteStore {
     /// [`StoreError::Disk`].
     pub fn checkpoint(&mut self) -> Result<(), StoreError> {
         self.since_checkpoint = 0;
-        let done = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        let done = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         match done.map_err(|error| store_error(&error)) {
             // The database file may not grow on a full disk. Nothing is lost by that: the WAL stays as it is.
             Ok(()) | Err(StoreError::Full(_)) => Ok(()),

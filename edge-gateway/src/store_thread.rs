@@ -125,16 +125,9 @@ pub fn spawn(
     gateway: Gateway<SqliteStore>,
     clock: Clock,
     trigger: ShutdownTrigger,
-) -> std::io::Result<(
-    StoreHandle,
-    watch::Receiver<Status>,
-    std::thread::JoinHandle<()>,
-)> {
+) -> std::io::Result<(StoreHandle, watch::Receiver<Status>, std::thread::JoinHandle<()>)> {
     let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
-    let now = Now {
-        mono: clock.mono(),
-        wall: clock.wall(),
-    };
+    let now = Now { mono: clock.mono(), wall: clock.wall() };
     let (status, watched) = watch::channel(gateway.status(now));
     let mut thread = StoreThread {
         gateway,
@@ -147,17 +140,12 @@ pub fn spawn(
         stopping: false,
     };
     let runtime = Handle::current();
-    let joined = std::thread::Builder::new()
-        .name("spool".into())
-        .spawn(move || {
-            if let Err(error) = thread.run(&runtime) {
-                // Connections that wait for an answer get none: what they sent stays with its sender.
-                trigger.fatal(FatalError {
-                    component: "spool",
-                    detail: error.to_string(),
-                });
-            }
-        })?;
+    let joined = std::thread::Builder::new().name("spool".into()).spawn(move || {
+        if let Err(error) = thread.run(&runtime) {
+            // Connections that wait for an answer get none: what they sent stays with its sender.
+            trigger.fatal(FatalError { component: "spool", detail: error.to_string() });
+        }
+    })?;
     Ok((StoreHandle { jobs }, watched, joined))
 }
 
@@ -208,10 +196,9 @@ impl StoreThread {
         let wait = match self.gateway.wants_commit() {
             Due::Now => Duration::ZERO,
             Due::At(at) => self.until(at),
-            Due::Never => self
-                .gateway
-                .next_deadline()
-                .map_or(IDLE_WAIT, |at| self.until(at)),
+            Due::Never => {
+                self.gateway.next_deadline(self.clock.mono()).map_or(IDLE_WAIT, |at| self.until(at))
+            }
         };
         let first = if wait.is_zero() {
             self.queue.try_recv().ok()
@@ -303,10 +290,7 @@ impl StoreThread {
     }
 
     fn now(&self) -> Now {
-        Now {
-            mono: self.clock.mono(),
-            wall: self.clock.wall(),
-        }
+        Now { mono: self.clock.mono(), wall: self.clock.wall() }
     }
 
     fn until(&self, at: MonoMs) -> Duration {

@@ -77,10 +77,7 @@ pub fn load(files: &TlsFiles) -> Result<Identity, TlsError> {
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)?;
     config.alpn_protocols = vec![wire::uplink::ALPN.to_vec()];
-    Ok(Identity {
-        gateway,
-        crypto: Arc::new(config.try_into()?),
-    })
+    Ok(Identity { gateway, crypto: Arc::new(config.try_into()?) })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -98,15 +95,10 @@ fn gateway_id(path: &Path, leaf: Option<&CertificateDer<'_>>) -> Result<GatewayI
     let (_, parsed) = x509_parser::parse_x509_certificate(leaf).map_err(|e| file(path, &e))?;
     let name = parsed.subject().iter_common_name().next();
     let name = name.and_then(|name| name.as_str().ok()).unwrap_or_default();
-    GatewayId::new(name).ok_or_else(|| TlsError::Name {
-        path: path.to_owned(),
-        name: name.to_owned(),
-    })
+    GatewayId::new(name)
+        .ok_or_else(|| TlsError::Name { path: path.to_owned(), name: name.to_owned() })
 }
 
 fn file(path: &Path, detail: &dyn std::fmt::Display) -> TlsError {
-    TlsError::File {
-        path: path.to_owned(),
-        detail: detail.to_string(),
-    }
+    TlsError::File { path: path.to_owned(), detail: detail.to_string() }
 }

@@ -37,6 +37,9 @@ const IDLE_TIMEOUT_MS: u32 = 60_000;
 /// A session that has lasted so long counts as good: the next failure is a first one.
 const GOOD_SESSION: Duration = Duration::from_secs(5);
 
+/// How long the last packet of a session may take when the process stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Code of a connection that is closed because this process stops.
 const CLOSE_STOPPING: VarInt = VarInt::from_u32(0);
 
@@ -111,17 +114,14 @@ pub async fn run(uplink: Uplink) {
         number += 1;
         let id = SessionId(number);
         let began = tokio::time::Instant::now();
-        let ended = tokio::select! {
-            biased;
-            () = uplink.shutdown.requested() => return,
-            ended = session(&uplink, id) => ended,
-        };
+        let ended = session(&uplink, id).await;
         let closed = uplink.store.uplink(UplinkEvent::Closed(id)).await;
         if matches!(ended, Err(SessionError::Store(_))) || closed.is_err() {
             return;
         }
         if began.elapsed() >= GOOD_SESSION {
             backoff.succeeded();
+            last_error.clear();
         }
         counter!(names::UPLINK_FAILURES).increment(1);
         let wait = Duration::from_millis(backoff.failed(crate::entropy::random()));
@@ -145,18 +145,24 @@ pub async fn run(uplink: Uplink) {
 /// One session, from the connection to its end.
 async fn session(uplink: &Uplink, id: SessionId) -> Result<(), SessionError> {
     let handshake = async {
-        let connection = connect(uplink).await?;
+        let (endpoint, connection) = connect(uplink).await?;
         let opened = open(uplink, &connection, id).await;
-        Ok::<_, SessionError>((connection, opened?))
+        Ok::<_, SessionError>((endpoint, connection, opened?))
     };
-    let timed = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
+    let timed = tokio::select! {
+        biased;
+        () = uplink.shutdown.requested() => return Ok(()),
+        timed = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake) => timed,
+    };
     let stalled = SessionError::Stalled(HANDSHAKE_TIMEOUT.as_secs());
-    let (connection, session) = timed.map_err(|_| stalled)??;
+    let (endpoint, connection, session) = timed.map_err(|_| stalled)??;
     tracing::info!(broker = %uplink.address, "uplink: session open");
     let ended = tokio::select! {
         biased;
         () = uplink.shutdown.requested() => {
             connection.close(CLOSE_STOPPING, b"stopping");
+            // The broker learns of it by this packet, or by its idle timeout.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
             return Ok(());
         }
         ended = session.run(uplink, &connection) => ended,
@@ -165,7 +171,7 @@ async fn session(uplink: &Uplink, id: SessionId) -> Result<(), SessionError> {
     ended
 }
 
-async fn connect(uplink: &Uplink) -> Result<quinn::Connection, SessionError> {
+async fn connect(uplink: &Uplink) -> Result<(Endpoint, quinn::Connection), SessionError> {
     let failed = |detail: &dyn std::fmt::Display| SessionError::Address {
         address: uplink.address.clone(),
         detail: detail.to_string(),
@@ -189,9 +195,8 @@ async fn connect(uplink: &Uplink) -> Result<quinn::Connection, SessionError> {
     let connecting = endpoint
         .connect_with(config, remote, &uplink.server_name)
         .map_err(|error| SessionError::Connect(error.to_string()))?;
-    connecting
-        .await
-        .map_err(|error| SessionError::Connect(error.to_string()))
+    let connection = connecting.await.map_err(|error| SessionError::Connect(error.to_string()))?;
+    Ok((endpoint, connection))
 }
 
 /// HELLO and WELCOME.
@@ -224,11 +229,7 @@ async fn open(
         .ok_or_else(|| SessionError::Protocol("WELCOME lacks a topic of HELLO".into()))?;
     let (data, data_receive) = connection.open_bi().await?;
     uplink.store.uplink(UplinkEvent::Opened(id, facts)).await?;
-    Ok(Session {
-        control,
-        data,
-        readers: [reader, FrameReader::new(data_receive)],
-    })
+    Ok(Session { control, data, readers: [reader, FrameReader::new(data_receive)] })
 }
 
 /// The stream that a lane's frames travel on.

@@ -80,13 +80,7 @@ impl<'b> BatchEncoder<'b> {
             *slot = Some(sensor.kind);
         }
         let deltas = Deltas::new(header.base_time_ms);
-        let mut encoder = Self {
-            buf,
-            len: 0,
-            count: 0,
-            kinds,
-            deltas,
-        };
+        let mut encoder = Self { buf, len: 0, count: 0, kinds, deltas };
         encoder.put(&BATCH_SCHEMA)?;
         encoder.put(header)?;
         encoder.put(sensors)?;
@@ -103,23 +97,16 @@ impl<'b> BatchEncoder<'b> {
             return Err(BatchError::Limit);
         }
         let index = usize::from(reading.sensor);
-        let kind = self
-            .kinds
-            .get(index)
-            .copied()
-            .flatten()
-            .ok_or(BatchError::Sensor)?;
+        let kind = self.kinds.get(index).copied().flatten().ok_or(BatchError::Sensor)?;
         let (start, mut deltas) = (self.len, self.deltas);
         let lead = reading.sensor | ((reading.quality as u8) << 4);
         let written = match (kind, reading.value) {
             (ValueKind::Float, Value::Float(value)) => {
                 self.put(&(lead, deltas.time_out(reading.time_ms), value))
             }
-            (ValueKind::Scaled { .. }, Value::Scaled(value)) => self.put(&(
-                lead,
-                deltas.time_out(reading.time_ms),
-                deltas.value_out(index, value),
-            )),
+            (ValueKind::Scaled { .. }, Value::Scaled(value)) => {
+                self.put(&(lead, deltas.time_out(reading.time_ms), deltas.value_out(index, value)))
+            }
             (ValueKind::Float, Value::Scaled(_)) | (ValueKind::Scaled { .. }, Value::Float(_)) => {
                 Err(BatchError::Sensor)
             }
@@ -148,9 +135,7 @@ impl<'b> BatchEncoder<'b> {
 
     fn put<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), BatchError> {
         let rest = self.buf.get_mut(self.len..).ok_or(BatchError::Length)?;
-        let used = postcard::to_slice(value, rest)
-            .map_err(|_| BatchError::Length)?
-            .len();
+        let used = postcard::to_slice(value, rest).map_err(|_| BatchError::Length)?.len();
         self.len += used;
         Ok(())
     }
@@ -186,13 +171,7 @@ impl<'a> BatchReader<'a> {
             rest = after;
         }
         let deltas = Deltas::new(header.base_time_ms);
-        Ok(Self {
-            header,
-            sensors,
-            rest,
-            count: 0,
-            deltas,
-        })
+        Ok(Self { header, sensors, rest, count: 0, deltas })
     }
 
     /// What holds for all readings.
@@ -225,20 +204,12 @@ impl<'a> BatchReader<'a> {
             ValueKind::Float => take::<f32>(rest).map(|(v, rest)| (Value::Float(v), rest))?,
             ValueKind::Scaled { .. } => {
                 let (dv, rest) = take::<i64>(rest)?;
-                (
-                    Value::Scaled(self.deltas.value_in(usize::from(sensor), dv)),
-                    rest,
-                )
+                (Value::Scaled(self.deltas.value_in(usize::from(sensor), dv)), rest)
             }
         };
         self.rest = rest;
         self.count += 1;
-        Ok(Reading {
-            sensor,
-            time_ms,
-            value,
-            quality,
-        })
+        Ok(Reading { sensor, time_ms, value, quality })
     }
 }
 
@@ -268,10 +239,7 @@ struct Deltas {
 
 impl Deltas {
     fn new(base_time_ms: i64) -> Self {
-        Self {
-            time_ms: base_time_ms,
-            values: [0; BATCH_SENSORS_MAX],
-        }
+        Self { time_ms: base_time_ms, values: [0; BATCH_SENSORS_MAX] }
     }
 
     fn time_out(&mut self, time_ms: i64) -> i64 {

@@ -166,14 +166,8 @@ impl RecordBatchHeader {
     /// # Errors
     /// [`RecordBatchError::Crc`]; `Length` if these are other, shorter bytes.
     pub fn check_crc(&self, bytes: &[u8]) -> Result<(), RecordBatchError> {
-        let covered = bytes
-            .get(CRC_START..self.total_len)
-            .ok_or(RecordBatchError::Length)?;
-        if crc32c(covered) == self.crc {
-            Ok(())
-        } else {
-            Err(RecordBatchError::Crc)
-        }
+        let covered = bytes.get(CRC_START..self.total_len).ok_or(RecordBatchError::Length)?;
+        if crc32c(covered) == self.crc { Ok(()) } else { Err(RecordBatchError::Crc) }
     }
 
     /// Whether a transaction marker, not data.
@@ -201,11 +195,8 @@ pub fn assign_place(batch: &mut [u8], base_offset: Offset, epoch: LeaderEpoch) {
 /// CRC-32C (Castagnoli), as Kafka's batches, the WAL and the spool use it.
 #[must_use]
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    u32::try_from(crc_fast::checksum(
-        crc_fast::CrcAlgorithm::Crc32Iscsi,
-        bytes,
-    ))
-    .expect("a 32-bit CRC fits 32 bits")
+    u32::try_from(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes))
+        .expect("a 32-bit CRC fits 32 bits")
 }
 
 /// The producer fields of a batch: which uplink stream it belongs to and where.
@@ -359,9 +350,7 @@ mod tests {
             epoch: StreamEpoch::FIRST,
             base: StreamSeq::ZERO,
         };
-        builder
-            .seal(producer, Codec::None, builder.records())
-            .unwrap()
+        builder.seal(producer, Codec::None, builder.records()).unwrap()
     }
 
     #[test]
@@ -376,10 +365,7 @@ mod tests {
         assign_place(&mut bytes, Offset(99), LeaderEpoch(3));
         let placed = RecordBatchHeader::parse(&bytes).unwrap();
         placed.check_crc(&bytes).unwrap();
-        assert_eq!(
-            (placed.base_offset, placed.leader_epoch),
-            (Offset(99), LeaderEpoch(3))
-        );
+        assert_eq!((placed.base_offset, placed.leader_epoch), (Offset(99), LeaderEpoch(3)));
     }
 
     #[test]
@@ -398,10 +384,7 @@ mod tests {
     fn short_and_odd_headers_are_refused() {
         let good = sample();
         for len in 0..good.len() {
-            assert_eq!(
-                RecordBatchHeader::parse(&good[..len]),
-                Err(RecordBatchError::Length)
-            );
+            assert_eq!(RecordBatchHeader::parse(&good[..len]), Err(RecordBatchError::Length));
         }
         for (at, value, error) in [
             (16, 1_u8, RecordBatchError::Magic),

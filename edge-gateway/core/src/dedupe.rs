@@ -46,9 +46,7 @@ pub fn decide(last: DeviceSeq, batch: Numbered, first_of_connection: bool) -> De
     if end <= last.0 {
         Decision::Copy
     } else if batch.first == expected || (first_of_connection && batch.first > last) {
-        Decision::Take {
-            last: DeviceSeq(end),
-        }
+        Decision::Take { last: DeviceSeq(end) }
     } else {
         Decision::Refuse { expected }
     }
@@ -60,12 +58,8 @@ mod tests {
 
     #[test]
     fn table_of_d2() {
-        let refuse = |expected| Decision::Refuse {
-            expected: DeviceSeq(expected),
-        };
-        let take = |last| Decision::Take {
-            last: DeviceSeq(last),
-        };
+        let refuse = |expected| Decision::Refuse { expected: DeviceSeq(expected) };
+        let take = |last| Decision::Take { last: DeviceSeq(last) };
         // (last, first, count, lost_before, first of connection) → decision
         let table = [
             ((0, 1, 1, 0, true), take(1)),
@@ -85,11 +79,7 @@ mod tests {
             ((u64::MAX, 1, 1, 9, false), Decision::Copy),
         ];
         for ((last, first, count, lost_before, fresh), expected) in table {
-            let batch = Numbered {
-                first: DeviceSeq(first),
-                count,
-                lost_before,
-            };
+            let batch = Numbered { first: DeviceSeq(first), count, lost_before };
             let row = format!("last {last}, {batch:?}, fresh {fresh}");
             assert_eq!(decide(DeviceSeq(last), batch, fresh), expected, "{row}");
         }

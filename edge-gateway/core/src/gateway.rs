@@ -184,10 +184,8 @@ impl<S: SpoolStore> Gateway<S> {
     pub fn open(settings: GatewaySettings, mut store: S, now: MonoMs) -> Result<Self, StoreError> {
         let found = store.recover()?;
         if !found.ledger.balances(found.spooled) {
-            let detail = format!(
-                "{:?} with {} spooled does not balance",
-                found.ledger, found.spooled
-            );
+            let detail =
+                format!("{:?} with {} spooled does not balance", found.ledger, found.spooled);
             return Err(StoreError::Damaged(detail));
         }
         let assigned = found.assigned.into_iter().collect();
@@ -196,10 +194,7 @@ impl<S: SpoolStore> Gateway<S> {
             store,
             spool: found.spool,
             next_row: found.next_row,
-            lane_end: Lane::ALL
-                .into_iter()
-                .map(|lane| (lane, found.next_row))
-                .collect(),
+            lane_end: Lane::ALL.into_iter().map(|lane| (lane, found.next_row)).collect(),
             assigned,
             deleted: BTreeMap::new(),
             window: Window::recovered(&found.streams, &found.window),
@@ -257,13 +252,10 @@ impl<S: SpoolStore> Gateway<S> {
 
     /// When to call again if nothing happens before.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<MonoMs> {
+    pub fn next_deadline(&self, now: MonoMs) -> Option<MonoMs> {
         let record = self.session.as_ref().and_then(Session::next_record);
-        let retry = self.session.as_ref().and_then(|_| self.window.next_retry());
-        [record, retry, self.trim_due, self.blocked_until]
-            .into_iter()
-            .flatten()
-            .min()
+        let retry = self.session.as_ref().and_then(|_| self.window.next_retry(now));
+        [record, retry, self.trim_due, self.blocked_until].into_iter().flatten().min()
     }
 
     /// One transaction for everything staged. If the disk has no room, all that was staged is rejected and nothing of it
@@ -369,10 +361,7 @@ impl<S: SpoolStore> Gateway<S> {
                 self.store.put_stream(stream)?;
             }
             let assigned = self.assigned.get(&lane).copied().unwrap_or(RowNo::FIRST);
-            let floor = self
-                .window
-                .first_row(lane)
-                .map_or(assigned, |row| row.min(assigned));
+            let floor = self.window.first_row(lane).map_or(assigned, |row| row.min(assigned));
             if !moved.is_empty() && plan.deleted.get(&lane).is_none_or(|below| *below < floor) {
                 self.store.delete_segments(lane, floor)?;
                 plan.deleted.insert(lane, floor);
@@ -383,11 +372,7 @@ impl<S: SpoolStore> Gateway<S> {
 }
 
 fn reject_all(batch: &ClientBatch) -> Verdict {
-    Verdict {
-        token: batch.token,
-        stored: 0,
-        rejected: Some(Rejection::Full),
-    }
+    Verdict { token: batch.token, stored: 0, rejected: Some(Rejection::Full) }
 }
 
 #[cfg(test)]

@@ -25,10 +25,7 @@ impl SqliteStore {
     }
 
     fn put_counter(&self, name: &str, value: u64) -> Result<()> {
-        self.run(
-            "INSERT OR REPLACE INTO counter VALUES (?1, ?2)",
-            (name, value.cast_signed()),
-        )
+        self.run("INSERT OR REPLACE INTO counter VALUES (?1, ?2)", (name, value.cast_signed()))
     }
 
     fn pragma(&self, sql: &str) -> Result<u64> {
@@ -47,10 +44,7 @@ impl SqliteStore {
         let mut statement = connection.prepare("SELECT name, value FROM counter")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            counters.insert(
-                row.get::<_, String>(0)?,
-                row.get::<_, i64>(1)?.cast_unsigned(),
-            );
+            counters.insert(row.get::<_, String>(0)?, row.get::<_, i64>(1)?.cast_unsigned());
         }
         let counter = |name: &str| counters.get(name).copied();
         let assigned = |lane: Lane| RowNo(counter(assigned_name(lane)).unwrap_or(RowNo::FIRST.0));
@@ -79,10 +73,7 @@ impl SqliteStore {
         Ok(Recovered {
             spool: SpoolId(spool),
             next_row: RowNo(counter("next_row").unwrap_or(RowNo::FIRST.0)),
-            assigned: Lane::ALL
-                .into_iter()
-                .map(|lane| (lane, assigned(lane)))
-                .collect(),
+            assigned: Lane::ALL.into_iter().map(|lane| (lane, assigned(lane))).collect(),
             streams,
             next_batch: BatchNo(counter("next_batch").unwrap_or(0)),
             window,
@@ -173,17 +164,14 @@ impl SpoolStore for SqliteStore {
             .prepare_cached("SELECT last FROM device WHERE device = ?1 AND queue = ?2")
             .and_then(|mut statement| {
                 let last = |row: &Row<'_>| row.get::<_, i64>(0);
-                statement
-                    .query_row((device, queue.0.cast_signed()), last)
-                    .optional()
+                statement.query_row((device, queue.0.cast_signed()), last).optional()
             })
             .map(|last| last.map(|last| DeviceSeq(last.cast_unsigned())))
             .map_err(|error| store_error(&error))
     }
 
     fn put_device_last(&mut self, device: &[u8], queue: QueueId, last: DeviceSeq) -> Result<()> {
-        self.put_queue(device, queue, last)
-            .map_err(|error| store_error(&error))
+        self.put_queue(device, queue, last).map_err(|error| store_error(&error))
     }
 
     fn put_segment(&mut self, segment: &Segment) -> Result<()> {
@@ -208,8 +196,7 @@ impl SpoolStore for SqliteStore {
         bytes_max: usize,
         rows_max: u32,
     ) -> Result<Vec<Segment>> {
-        self.read_segments(lane, from, bytes_max, rows_max)
-            .map_err(|error| store_error(&error))
+        self.read_segments(lane, from, bytes_max, rows_max).map_err(|error| store_error(&error))
     }
 
     fn delete_segments(&mut self, lane: Lane, below: RowNo) -> Result<()> {
@@ -247,10 +234,7 @@ impl SpoolStore for SqliteStore {
     }
 
     fn delete_batch(&mut self, number: BatchNo) -> Result<()> {
-        self.run(
-            "DELETE FROM inflight WHERE number = ?1",
-            [number.0.cast_signed()],
-        )
+        self.run("DELETE FROM inflight WHERE number = ?1", [number.0.cast_signed()])
     }
 
     fn put_stream(&mut self, stream: &Stream) -> Result<()> {
@@ -269,13 +253,7 @@ impl SpoolStore for SqliteStore {
     }
 
     fn put_ledger(&mut self, ledger: &Ledger) -> Result<()> {
-        let Ledger {
-            received,
-            delivered,
-            deduplicated,
-            dropped_full,
-            lost_by_devices,
-        } = *ledger;
+        let Ledger { received, delivered, deduplicated, dropped_full, lost_by_devices } = *ledger;
         self.put_counter("received", received)?;
         self.put_counter("delivered", delivered)?;
         self.put_counter("deduplicated", deduplicated)?;
@@ -320,11 +298,7 @@ fn read_stream(row: &Row<'_>) -> rusqlite::Result<Stream> {
         last: read_sequence(row, "last")?,
         tag: Tag(row.get::<_, i64>("tag")?.cast_unsigned()),
     };
-    Ok(Stream {
-        lane: read_lane(row)?,
-        key: read_key(row)?,
-        acked,
-    })
+    Ok(Stream { lane: read_lane(row)?, key: read_key(row)?, acked })
 }
 
 fn read_key(row: &Row<'_>) -> rusqlite::Result<StreamKey> {

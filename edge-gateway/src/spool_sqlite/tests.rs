@@ -47,26 +47,17 @@ fn a_spool_of_another_gateway_is_refused() {
     let other = GatewayId::new("plant-2").unwrap();
     let opened = SqliteStore::open(folder.path(), &other, SpoolId([6; 16]), Quota::new(0));
     let message = opened.unwrap_err().to_string();
-    assert!(
-        message.contains("plant-1") && message.contains("plant-2"),
-        "{message}"
-    );
+    assert!(message.contains("plant-1") && message.contains("plant-2"), "{message}");
 }
 
 #[test]
 fn a_later_format_is_refused() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path());
-    store
-        .connection
-        .execute("UPDATE identity SET format = 2", [])
-        .unwrap();
+    store.connection.execute("UPDATE identity SET format = 2", []).unwrap();
     drop(store);
     let opened = SqliteStore::open(folder.path(), &gateway(), SpoolId([6; 16]), Quota::new(0));
-    assert!(
-        matches!(opened, Err(OpenError::Format { found: 2, .. })),
-        "{opened:?}"
-    );
+    assert!(matches!(opened, Err(OpenError::Format { found: 2, .. })), "{opened:?}");
 }
 
 #[test]
@@ -74,11 +65,7 @@ fn a_file_that_is_no_database_is_damage() {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("spool.db"), [7; 8192]).unwrap();
     let opened = SqliteStore::open(folder.path(), &gateway(), SpoolId([6; 16]), Quota::new(0));
-    let Err(OpenError::Store {
-        source: StoreError::Damaged(_),
-        ..
-    }) = opened
-    else {
+    let Err(OpenError::Store { source: StoreError::Damaged(_), .. }) = opened else {
         panic!("{opened:?}");
     };
 }
@@ -90,10 +77,7 @@ fn every_commit_is_synced() {
     let store = open(folder.path());
     let pragma = |name: &str| -> String {
         let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
-        store
-            .connection
-            .query_row(&sql, [], |row| row.get(0))
-            .unwrap()
+        store.connection.query_row(&sql, [], |row| row.get(0)).unwrap()
     };
     assert_eq!(pragma("journal_mode"), "wal");
     assert_eq!(pragma("synchronous"), "2", "FULL");
@@ -106,22 +90,14 @@ fn every_commit_is_synced() {
         .unwrap()
         .map(Result::unwrap)
         .collect::<Vec<_>>();
-    assert!(
-        !options
-            .iter()
-            .any(|o| o.starts_with("DEFAULT_SYNCHRONOUS=0")),
-        "{options:?}"
-    );
+    assert!(!options.iter().any(|o| o.starts_with("DEFAULT_SYNCHRONOUS=0")), "{options:?}");
 }
 
 #[test]
 fn a_checkpoint_keeps_everything() {
     let folder = TempDir::new().unwrap();
     let mut store = open(folder.path());
-    let ledger = gateway_core::ledger::Ledger {
-        received: 7,
-        ..Default::default()
-    };
+    let ledger = gateway_core::ledger::Ledger { received: 7, ..Default::default() };
     store.begin().unwrap();
     store.put_ledger(&ledger).unwrap();
     store.commit().unwrap();

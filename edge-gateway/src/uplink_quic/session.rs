@@ -35,11 +35,7 @@ impl Session {
         uplink: &Uplink,
         connection: &quinn::Connection,
     ) -> Result<(), SessionError> {
-        let Self {
-            control,
-            data,
-            readers: [control_reader, data_reader],
-        } = self;
+        let Self { control, data, readers: [control_reader, data_reader] } = self;
         let heard = AtomicU64::new(uplink.clock.mono().0);
         tokio::select! {
             ended = write(uplink, control, data) => ended,
@@ -59,18 +55,11 @@ async fn write(
 ) -> Result<(), SessionError> {
     loop {
         for outgoing in uplink.store.pull().await? {
-            let stream = if is_control(outgoing.batch.lane) {
-                &mut control
-            } else {
-                &mut data
-            };
+            let stream = if is_control(outgoing.batch.lane) { &mut control } else { &mut data };
             let batch = match build(uplink, &outgoing).await {
                 Ok(batch) => batch,
                 Err(detail) => {
-                    uplink
-                        .store
-                        .uplink(UplinkEvent::Unreadable { detail })
-                        .await?;
+                    uplink.store.uplink(UplinkEvent::Unreadable { detail }).await?;
                     continue;
                 }
             };
@@ -94,9 +83,7 @@ async fn build(uplink: &Uplink, outgoing: &Outgoing) -> Result<Vec<u8>, String> 
     let (batch, rows) = (outgoing.batch, outgoing.rows.clone());
     let gateway = uplink.identity.gateway.clone();
     let built = tokio::task::spawn_blocking(move || rows.build(&batch, &gateway)).await;
-    built
-        .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())
+    built.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 /// Hands the broker's answers to the spool's owner.
@@ -117,28 +104,16 @@ async fn answer(store: &StoreHandle, frame: Frame<'_>) -> Result<(), SessionErro
         Frame::State(state) => UplinkEvent::State(state),
         Frame::Refused(refused) => {
             let (code, permanent) = (refused.code, refused.permanent);
-            tracing::warn!(
-                ?code,
-                permanent,
-                "uplink: batch refused: {}",
-                refused.detail
-            );
+            tracing::warn!(?code, permanent, "uplink: batch refused: {}", refused.detail);
             let detail = refused.detail.to_owned();
-            UplinkEvent::Refused {
-                state: refused.state,
-                code,
-                permanent,
-                detail,
-            }
+            UplinkEvent::Refused { state: refused.state, code, permanent, detail }
         }
         Frame::Goodbye(reason, detail) => {
             return Err(SessionError::Goodbye(reason, detail.to_owned()));
         }
         Frame::NotOwner(frame) => {
             let owner = frame.owner.unwrap_or("unknown");
-            return Err(SessionError::Protocol(format!(
-                "another broker is the owner: {owner}"
-            )));
+            return Err(SessionError::Protocol(format!("another broker is the owner: {owner}")));
         }
         frame @ (Frame::Hello(_) | Frame::Welcome(_) | Frame::Append(_) | Frame::Reset(_)) => {
             return Err(unexpected(&frame));
@@ -170,10 +145,7 @@ async fn watch_for_stall(uplink: &Uplink, heard: &AtomicU64) -> Result<(), Sessi
 /// Sends a frame.
 pub async fn send(stream: &mut SendStream, frame: &Frame<'_>) -> Result<(), SessionError> {
     let bytes = frame.encode()?;
-    stream
-        .write_all(&bytes)
-        .await
-        .map_err(|error| SessionError::Stream(error.to_string()))
+    stream.write_all(&bytes).await.map_err(|error| SessionError::Stream(error.to_string()))
 }
 
 /// A frame that has no place there.

@@ -3,16 +3,8 @@ use proptest::prelude::*;
 use super::*;
 
 const SENSORS: [Sensor<'static>; 2] = [
-    Sensor {
-        name: "temp",
-        unit: "Cel",
-        kind: ValueKind::Scaled { decimals: 2 },
-    },
-    Sensor {
-        name: "vib",
-        unit: "m/s2",
-        kind: ValueKind::Float,
-    },
+    Sensor { name: "temp", unit: "Cel", kind: ValueKind::Scaled { decimals: 2 } },
+    Sensor { name: "vib", unit: "m/s2", kind: ValueKind::Float },
 ];
 
 fn header() -> BatchHeader {
@@ -26,17 +18,8 @@ fn header() -> BatchHeader {
 }
 
 fn reading(sensor: u8, time_ms: i64, value: i64) -> Reading {
-    let value = if sensor == 0 {
-        Value::Scaled(value)
-    } else {
-        Value::Float(value as f32)
-    };
-    Reading {
-        sensor,
-        time_ms,
-        value,
-        quality: Quality::Good,
-    }
+    let value = if sensor == 0 { Value::Scaled(value) } else { Value::Float(value as f32) };
+    Reading { sensor, time_ms, value, quality: Quality::Good }
 }
 
 /// The layout is a contract with devices in the field: other bytes need another schema key.
@@ -48,10 +31,7 @@ fn a_batch_has_its_golden_bytes() {
     encoder.push(&reading(0, 1_700_000_001_010, 2151)).unwrap();
     encoder.push(&reading(1, 1_700_000_001_010, -3)).unwrap();
     let payload = encoder.finish();
-    assert_eq!(
-        payload,
-        include_bytes!("../../tests/golden/device-batch-1.bin")
-    );
+    assert_eq!(payload, include_bytes!("../../tests/golden/device-batch-1.bin"));
     let mut reader = BatchReader::new(payload).unwrap();
     assert_eq!(*reader.header(), header());
     assert_eq!(reader.sensor(1), Some(&SENSORS[1]));
@@ -63,15 +43,10 @@ fn a_batch_has_its_golden_bytes() {
 #[test]
 fn thirty_two_scaled_readings_take_about_a_hundred_bytes() {
     let mut buf = [0; 256];
-    let empty = BatchEncoder::new(&mut buf, &header(), &SENSORS)
-        .unwrap()
-        .finish()
-        .len();
+    let empty = BatchEncoder::new(&mut buf, &header(), &SENSORS).unwrap().finish().len();
     let mut encoder = BatchEncoder::new(&mut buf, &header(), &SENSORS).unwrap();
     for i in 0..32 {
-        encoder
-            .push(&reading(0, 1_700_000_000_000 + i * 60, 2150 + i % 3))
-            .unwrap();
+        encoder.push(&reading(0, 1_700_000_000_000 + i * 60, 2150 + i % 3)).unwrap();
     }
     let readings = encoder.finish().len() - empty;
     assert!(readings <= 32 * 3 + 4, "{readings} bytes for 32 readings");
@@ -98,10 +73,7 @@ fn misuse_is_refused() {
     let mut encoder = BatchEncoder::new(&mut buf, &header(), &SENSORS).unwrap();
     assert_eq!(encoder.push(&reading(2, 0, 0)), Err(BatchError::Sensor));
     assert_eq!(encoder.push(&reading(255, 0, 0)), Err(BatchError::Sensor));
-    let wrong = Reading {
-        value: Value::Float(1.0),
-        ..reading(0, 0, 0)
-    };
+    let wrong = Reading { value: Value::Float(1.0), ..reading(0, 0, 0) };
     assert_eq!(encoder.push(&wrong), Err(BatchError::Sensor));
     assert_eq!(encoder.count(), 0);
     assert_eq!(

@@ -135,10 +135,7 @@ impl<'a> Frame<'a> {
 
 fn finish(mut bytes: Vec<u8>) -> Result<Vec<u8>, FrameError> {
     let length = bytes.len() - LENGTH_BYTES;
-    let too_long = FrameError::TooLong {
-        length,
-        limit: UPLINK_FRAME_BYTES_MAX,
-    };
+    let too_long = FrameError::TooLong { length, limit: UPLINK_FRAME_BYTES_MAX };
     if length > UPLINK_FRAME_BYTES_MAX {
         return Err(too_long);
     }
@@ -153,9 +150,5 @@ fn finish(mut bytes: Vec<u8>) -> Result<Vec<u8>, FrameError> {
 /// [`FrameError::TooLong`].
 pub fn frame_len(field: [u8; LENGTH_BYTES], limit: usize) -> Result<usize, FrameError> {
     let length = usize::try_from(u32::from_le_bytes(field)).unwrap_or(usize::MAX);
-    if length <= limit {
-        Ok(length)
-    } else {
-        Err(FrameError::TooLong { length, limit })
-    }
+    if length <= limit { Ok(length) } else { Err(FrameError::TooLong { length, limit }) }
 }

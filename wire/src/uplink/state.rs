@@ -29,11 +29,7 @@ pub struct StreamState {
 
 impl StreamState {
     /// The state that a stream has before anything was stored: rule B1 lets (0, 0, nil) be its first batch.
-    pub const UNKNOWN: Self = Self {
-        epoch: StreamEpoch::FIRST,
-        last: None,
-        tag: Tag::NIL,
-    };
+    pub const UNKNOWN: Self = Self { epoch: StreamEpoch::FIRST, last: None, tag: Tag::NIL };
 
     /// The sequence that the next batch must begin with.
     #[must_use]

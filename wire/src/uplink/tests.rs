@@ -17,26 +17,14 @@ fn stream() -> StreamKey {
 }
 
 fn state() -> State {
-    let at = |last| StreamState {
-        epoch: StreamEpoch(2),
-        last: StreamSeq::new(last),
-        tag: Tag(0xfeed),
-    };
-    State {
-        stream: stream(),
-        answers: Tag(0xbeef),
-        state: Some(at(41)),
-        previous: Some(at(-1)),
-    }
+    let at =
+        |last| StreamState { epoch: StreamEpoch(2), last: StreamSeq::new(last), tag: Tag(0xfeed) };
+    State { stream: stream(), answers: Tag(0xbeef), state: Some(at(41)), previous: Some(at(-1)) }
 }
 
 macro_rules! golden {
     ($name:literal, $frame:expr) => {
-        (
-            $name,
-            include_bytes!(concat!("../../tests/golden/uplink-v1-", $name, ".bin")),
-            $frame,
-        )
+        ($name, include_bytes!(concat!("../../tests/golden/uplink-v1-", $name, ".bin")), $frame)
     };
 }
 
@@ -66,20 +54,13 @@ fn handshake() -> Vec<Golden> {
         frames_in_flight: 64,
         bytes_in_flight: 16 << 20,
         shards: 1024,
-        topics: vec![TopicInfo {
-            name: "telemetry",
-            id: TopicId([9; 16]),
-            partitions: 12,
-        }],
+        topics: vec![TopicInfo { name: "telemetry", id: TopicId([9; 16]), partitions: 12 }],
         states: vec![(stream(), StreamState::UNKNOWN)],
     };
     vec![
         golden!("hello", Frame::Hello(hello)),
         golden!("welcome", Frame::Welcome(welcome)),
-        golden!(
-            "goodbye",
-            Frame::Goodbye(GoodbyeReason::Stopping, "restart")
-        ),
+        golden!("goodbye", Frame::Goodbye(GoodbyeReason::Stopping, "restart")),
     ]
 }
 
@@ -93,29 +74,17 @@ fn flow() -> Vec<Golden> {
         tag: Tag(0xbeef),
         batch: b"not looked into here",
     };
-    let refused = Refused {
-        state: state(),
-        code: RefusedCode::TooLarge,
-        permanent: true,
-        detail: "9 MiB",
-    };
+    let refused =
+        Refused { state: state(), code: RefusedCode::TooLarge, permanent: true, detail: "9 MiB" };
     let owner = Some("10.0.0.7:4433");
-    let reset = Reset {
-        stream: stream(),
-        epoch: StreamEpoch(3),
-        tag: Tag(1),
-    };
+    let reset = Reset { stream: stream(), epoch: StreamEpoch(3), tag: Tag(1) };
     vec![
         golden!("append", Frame::Append(append)),
         golden!("state", Frame::State(state())),
         golden!("refused", Frame::Refused(refused)),
         golden!(
             "not-owner",
-            Frame::NotOwner(NotOwner {
-                stream: stream(),
-                answers: Tag(0xbeef),
-                owner
-            })
+            Frame::NotOwner(NotOwner { stream: stream(), answers: Tag(0xbeef), owner })
         ),
         golden!("reset", Frame::Reset(reset)),
     ]
@@ -129,15 +98,8 @@ fn frames_have_their_golden_bytes() {
         let encoded = frame.encode().unwrap();
         assert_eq!(encoded, bytes, "{name}: {encoded:02x?}");
         let field = *bytes.first_chunk().unwrap();
-        assert_eq!(
-            frame_len(field, UPLINK_FRAME_BYTES_MAX),
-            Ok(bytes.len() - LENGTH_BYTES)
-        );
-        assert_eq!(
-            Frame::decode(&bytes[LENGTH_BYTES..]).unwrap(),
-            frame,
-            "{name}"
-        );
+        assert_eq!(frame_len(field, UPLINK_FRAME_BYTES_MAX), Ok(bytes.len() - LENGTH_BYTES));
+        assert_eq!(Frame::decode(&bytes[LENGTH_BYTES..]).unwrap(), frame, "{name}");
     }
 }
 
@@ -158,10 +120,7 @@ fn lengths_beyond_the_limit_are_refused_before_the_body() {
     let limit = 100;
     assert_eq!(frame_len(100_u32.to_le_bytes(), limit), Ok(100));
     let error = frame_len(101_u32.to_le_bytes(), limit).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "frame of 101 bytes exceeds the limit of 100"
-    );
+    assert_eq!(error.to_string(), "frame of 101 bytes exceeds the limit of 100");
     let batch = vec![0; UPLINK_FRAME_BYTES_MAX];
     let frame = Frame::Append(Append {
         stream: stream(),

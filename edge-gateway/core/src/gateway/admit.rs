@@ -30,17 +30,9 @@ impl<S: SpoolStore> Gateway<S> {
         }
         let used_bytes = self.store.used_bytes()?;
         let writer = SegmentWriter::new(Lane::Live, plan.next_row);
-        let mut intake = Intake {
-            now,
-            used_bytes,
-            writer,
-        };
+        let mut intake = Intake { now, used_bytes, writer };
         for batch in staged {
-            let mut verdict = Verdict {
-                token: batch.token,
-                stored: 0,
-                rejected: None,
-            };
+            let mut verdict = Verdict { token: batch.token, stored: 0, rejected: None };
             let mut first = batch.first_of_connection;
             for arrival in &batch.arrivals {
                 verdict.rejected = self.admit_one(plan, &mut intake, batch, arrival, first)?;
@@ -65,10 +57,7 @@ impl<S: SpoolStore> Gateway<S> {
     ) -> Result<Option<Rejection>, StoreError> {
         let mut taken = None;
         if let Some((queue, numbered)) = arrival.sequence {
-            let last = self
-                .store
-                .device_last(&batch.device, queue)?
-                .unwrap_or(DeviceSeq::NONE);
+            let last = self.store.device_last(&batch.device, queue)?.unwrap_or(DeviceSeq::NONE);
             match decide(last, numbered, first_of_connection) {
                 Decision::Copy => {
                     plan.ledger.received += 1;
@@ -93,9 +82,7 @@ impl<S: SpoolStore> Gateway<S> {
         if let Some((queue, last)) = taken {
             self.store.put_device_last(&batch.device, queue, last)?;
         }
-        let lost = arrival
-            .sequence
-            .map_or(0, |(_, numbered)| numbered.lost_before);
+        let lost = arrival.sequence.map_or(0, |(_, numbered)| numbered.lost_before);
         plan.ledger.lost_by_devices = plan.ledger.lost_by_devices.saturating_add(lost);
         plan.ledger.received += 1;
         plan.spooled += 1;
@@ -103,9 +90,7 @@ impl<S: SpoolStore> Gateway<S> {
             received: intake.now.wall,
             device: batch.device.clone(),
             topic: arrival.topic.clone(),
-            sequence: arrival
-                .sequence
-                .map(|(queue, numbered)| (queue, numbered.first)),
+            sequence: arrival.sequence.map(|(queue, numbered)| (queue, numbered.first)),
             maybe_dup: false,
             properties: arrival.properties.clone(),
             payload: arrival.payload.clone(),
@@ -141,11 +126,8 @@ impl<S: SpoolStore> Gateway<S> {
 }
 
 fn row_bytes(device: &[u8], arrival: &Arrival) -> u64 {
-    let properties: usize = arrival
-        .properties
-        .iter()
-        .map(|(name, value)| name.len() + value.len() + 6)
-        .sum();
+    let properties: usize =
+        arrival.properties.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
     let bytes = device.len() + arrival.topic.len() + arrival.payload.len() + properties;
     bytes as u64 + ROW_OVERHEAD_BYTES
 }

@@ -71,11 +71,7 @@ impl<S: SpoolStore> Gateway<S> {
     ) -> Result<bool, StoreError> {
         let from = plan.assigned.get(&lane).copied().unwrap_or(RowNo::FIRST);
         let end = plan.lane_end.get(&lane).copied().unwrap_or(plan.next_row);
-        let planned = plan
-            .batches
-            .iter()
-            .filter(|batch| batch.lane == lane)
-            .count();
+        let planned = plan.batches.iter().filter(|batch| batch.lane == lane).count();
         if from >= end || !fits(self.window.len(lane) + planned, 0, binding) {
             return Ok(false);
         }
@@ -88,9 +84,7 @@ impl<S: SpoolStore> Gateway<S> {
         match Rows::read(&segments) {
             Ok(rows) => self.cut(plan, lane, binding, heads, entropy, (&segments, rows))?,
             Err(error) => {
-                plan.alarm = Some(Alarm::Damaged {
-                    detail: error.to_string(),
-                });
+                plan.alarm = Some(Alarm::Damaged { detail: error.to_string() });
                 return Ok(false);
             }
         }
@@ -112,23 +106,14 @@ impl<S: SpoolStore> Gateway<S> {
         };
         let (from, to) = (first.first, last.end());
         let pid = ProducerId::of_lane(&self.settings.gateway, self.spool, lane);
-        let backfill = self
-            .session
-            .as_ref()
-            .is_some_and(|session| session.is_backlog(lane, from));
+        let backfill = self.session.as_ref().is_some_and(|session| session.is_backlog(lane, from));
         for (partition, count) in (0..).zip(rows.count_by_partition(binding.partitions)) {
             if count == 0 {
                 continue;
             }
             let partition = Partition(partition);
-            let stream = StreamKey {
-                pid,
-                topic: binding.topic,
-                partition,
-            };
-            let head = heads
-                .entry(stream)
-                .or_insert_with(|| self.window.head(stream));
+            let stream = StreamKey { pid, topic: binding.topic, partition };
+            let head = heads.entry(stream).or_insert_with(|| self.window.head(stream));
             let tag = Tag(entropy.random().max(1));
             let batch = Batch {
                 number: plan.next_batch,
@@ -144,11 +129,7 @@ impl<S: SpoolStore> Gateway<S> {
                 to,
                 backfill,
             };
-            *head = StreamState {
-                epoch: batch.epoch,
-                last: Some(batch.last()),
-                tag,
-            };
+            *head = StreamState { epoch: batch.epoch, last: Some(batch.last()), tag };
             self.store.put_batch(&batch)?;
             plan.next_batch = BatchNo(plan.next_batch.0 + 1);
             plan.batches.push(batch);

@@ -46,10 +46,7 @@ impl RunCache {
 
     fn find(&self, batch: &Batch) -> Option<Arc<Rows>> {
         let wanted = (batch.lane, batch.from, batch.to);
-        let found = self
-            .runs
-            .iter()
-            .find(|(lane, from, to, _)| (*lane, *from, *to) == wanted);
+        let found = self.runs.iter().find(|(lane, from, to, _)| (*lane, *from, *to) == wanted);
         found.map(|(.., rows)| Arc::clone(rows))
     }
 }
@@ -72,21 +69,16 @@ impl<S: SpoolStore> Gateway<S> {
         if let Some(rows) = self.runs.find(&batch) {
             return Ok(Some(Outgoing { batch, rows }));
         }
-        let mut segments = self
-            .store
-            .segments(batch.lane, batch.from, usize::MAX, batch.rows())?;
+        let mut segments = self.store.segments(batch.lane, batch.from, usize::MAX, batch.rows())?;
         segments.retain(|segment: &Segment| segment.first < batch.to);
         match Rows::read(&segments) {
             Ok(rows) => {
                 let rows = Arc::new(rows);
-                self.runs
-                    .put(batch.lane, batch.from, batch.to, Arc::clone(&rows));
+                self.runs.put(batch.lane, batch.from, batch.to, Arc::clone(&rows));
                 Ok(Some(Outgoing { batch, rows }))
             }
             Err(error) => {
-                self.raise(Alarm::Damaged {
-                    detail: error.to_string(),
-                });
+                self.raise(Alarm::Damaged { detail: error.to_string() });
                 Ok(None)
             }
         }

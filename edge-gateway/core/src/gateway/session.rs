@@ -41,21 +41,12 @@ impl WelcomeFacts {
         frames_in_flight: u32,
     ) -> Option<Self> {
         let bind = |lane| {
-            let info = topics
-                .iter()
-                .find(|info| info.name == routing::topic_of(lane))?;
+            let info = topics.iter().find(|info| info.name == routing::topic_of(lane))?;
             (info.partitions > 0).then_some((lane, info.id, info.partitions))
         };
-        let topics = Lane::ALL
-            .into_iter()
-            .map(bind)
-            .collect::<Option<Vec<_>>>()?;
+        let topics = Lane::ALL.into_iter().map(bind).collect::<Option<Vec<_>>>()?;
         let frames_in_flight = (frames_in_flight as usize).max(1);
-        Some(Self {
-            topics,
-            states: states.to_vec(),
-            frames_in_flight,
-        })
+        Some(Self { topics, states: states.to_vec(), frames_in_flight })
     }
 }
 
@@ -117,11 +108,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn open_lanes(&self) -> Vec<(Lane, Binding)> {
         let open = |lane: &Lane| *lane == Lane::Control || self.is_open();
-        self.bindings
-            .iter()
-            .filter(|(lane, _)| open(lane))
-            .map(|(l, b)| (*l, *b))
-            .collect()
+        self.bindings.iter().filter(|(lane, _)| open(lane)).map(|(l, b)| (*l, *b)).collect()
     }
 
     pub(super) fn is_backlog(&self, lane: Lane, row: RowNo) -> bool {
@@ -146,9 +133,9 @@ impl Session {
     /// Whether one of these acknowledged batches proves that the log and this spool agree.
     fn is_proved_by(&self, batches: &[Batch]) -> bool {
         match self.phase {
-            Phase::Proving(record) => batches
-                .iter()
-                .any(|batch| batch.lane == Lane::Control && batch.number >= record),
+            Phase::Proving(record) => {
+                batches.iter().any(|batch| batch.lane == Lane::Control && batch.number >= record)
+            }
             Phase::Open | Phase::Recording => false,
         }
     }
@@ -158,41 +145,24 @@ impl<S: SpoolStore> Gateway<S> {
     /// The streams of which HELLO asks where they stand.
     #[must_use]
     pub fn hello_streams(&self) -> Vec<StreamKey> {
-        Lane::ALL
-            .iter()
-            .flat_map(|l| self.window.streams(*l))
-            .map(|stream| stream.key)
-            .collect()
+        Lane::ALL.iter().flat_map(|l| self.window.streams(*l)).map(|stream| stream.key).collect()
     }
 
     /// Takes in what the uplink reports.
     pub fn handle_uplink(&mut self, now: Now, event: UplinkEvent) {
         match event {
             UplinkEvent::Closed(id) => {
-                if self
-                    .session
-                    .as_ref()
-                    .is_some_and(|session| session.id == id)
-                {
+                if self.session.as_ref().is_some_and(|session| session.id == id) {
                     self.session = None;
                     self.window.close_session();
                 }
             }
             UplinkEvent::Opened(id, facts) => self.open_session(now, id, &facts),
-            UplinkEvent::Refused {
-                state,
-                code,
-                permanent,
-                detail,
-            } => {
+            UplinkEvent::Refused { state, code, permanent, detail } => {
                 let outcome = self.window.on_state(now.mono, &state);
                 self.apply(now, outcome, state.stream);
                 if permanent {
-                    self.raise(Alarm::Refused {
-                        stream: state.stream,
-                        code,
-                        detail,
-                    });
+                    self.raise(Alarm::Refused { stream: state.stream, code, detail });
                 } else {
                     self.window.pause(now.mono, state.stream);
                 }
@@ -219,9 +189,7 @@ impl<S: SpoolStore> Gateway<S> {
         let mut bindings = BTreeMap::new();
         for (lane, topic, partitions) in &facts.topics {
             let Some(binding) = self.bind(*lane, *topic, *partitions) else {
-                self.raise(Alarm::TopicChanged {
-                    topic: routing::topic_of(*lane).to_owned(),
-                });
+                self.raise(Alarm::TopicChanged { topic: routing::topic_of(*lane).to_owned() });
                 return;
             };
             bindings.insert(*lane, binding);
@@ -245,11 +213,7 @@ impl<S: SpoolStore> Gateway<S> {
     /// The topic as this lane may use it: a changed partition count takes effect when the window is empty (rule S4);
     /// another topic id never does by itself.
     fn bind(&self, lane: Lane, topic: TopicId, partitions: u32) -> Option<Binding> {
-        if self
-            .window
-            .streams(lane)
-            .any(|stream| stream.key.topic != topic)
-        {
+        if self.window.streams(lane).any(|stream| stream.key.topic != topic) {
             return None;
         }
         let partitions = self.window.partitions(lane).unwrap_or(partitions);

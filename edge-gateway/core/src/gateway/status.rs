@@ -72,25 +72,14 @@ impl fmt::Display for Alarm {
                  restored from a copy?",
                 at(stream)
             ),
-            Self::Refused {
-                stream,
-                code,
-                detail,
-            } => {
-                write!(
-                    f,
-                    "{} refused a batch for ever ({code:?}): {detail}",
-                    at(stream)
-                )
+            Self::Refused { stream, code, detail } => {
+                write!(f, "{} refused a batch for ever ({code:?}): {detail}", at(stream))
             }
             Self::Regressed { stream } => {
                 write!(f, "{} lost what it had acknowledged", at(stream))
             }
             Self::TopicChanged { topic } => {
-                write!(
-                    f,
-                    "topic {topic} was deleted and made anew; readings wait in the spool"
-                )
+                write!(f, "topic {topic} was deleted and made anew; readings wait in the spool")
             }
         }
     }
@@ -125,11 +114,7 @@ impl<S: SpoolStore> Gateway<S> {
             window: self.window.len(Lane::Live),
             unanswered: self.window.unanswered(),
             connected: self.session.as_ref().is_some_and(Session::is_open),
-            progress: if self.spooled == 0 {
-                now.mono
-            } else {
-                self.progress
-            },
+            progress: if self.spooled == 0 { now.mono } else { self.progress },
             alarm: self.alarm.clone(),
         }
     }

@@ -48,11 +48,7 @@ impl Broker {
         let fits =
             batch.epoch == state.epoch && batch.base == state.next() && batch.prev_tag == state.tag;
         if fits {
-            let after = StreamState {
-                last: Some(batch.last()),
-                tag: batch.tag,
-                ..state
-            };
+            let after = StreamState { last: Some(batch.last()), tag: batch.tag, ..state };
             self.streams.insert(batch.stream, after);
             self.appended.push(frame.clone());
         }
@@ -80,27 +76,15 @@ impl Broker {
 
     /// (device, sequence) of everything durable on the live topic, in the order of the log.
     fn readings(&self) -> Vec<(Bytes, u64)> {
-        let live = self
-            .log
-            .iter()
-            .filter(|frame| frame.batch.lane == Lane::Live);
-        live.flat_map(|frame| frame.rows.readings_of(&frame.batch))
-            .collect()
+        let live = self.log.iter().filter(|frame| frame.batch.lane == Lane::Live);
+        live.flat_map(|frame| frame.rows.readings_of(&frame.batch)).collect()
     }
 }
 
 fn facts() -> WelcomeFacts {
     let topics = [
-        TopicInfo {
-            name: DEFAULT_TOPIC,
-            id: TopicId([1; 16]),
-            partitions: 3,
-        },
-        TopicInfo {
-            name: CONTROL_TOPIC,
-            id: TopicId([2; 16]),
-            partitions: 1,
-        },
+        TopicInfo { name: DEFAULT_TOPIC, id: TopicId([1; 16]), partitions: 3 },
+        TopicInfo { name: CONTROL_TOPIC, id: TopicId([2; 16]), partitions: 1 },
     ];
     WelcomeFacts::new(&topics, &[], 64).unwrap()
 }
@@ -115,18 +99,11 @@ fn open(store: MemoryStore) -> Gateway<MemoryStore> {
 }
 
 fn now(ms: u64) -> Now {
-    Now {
-        mono: MonoMs(ms),
-        wall: UnixMs(1_700_000_000_000 + ms as i64),
-    }
+    Now { mono: MonoMs(ms), wall: UnixMs(1_700_000_000_000 + ms as i64) }
 }
 
 fn publish(device: u64, seq: u64, first: bool) -> ClientBatch {
-    let numbered = Numbered {
-        first: DeviceSeq(seq),
-        count: 1,
-        lost_before: 0,
-    };
+    let numbered = Numbered { first: DeviceSeq(seq), count: 1, lost_before: 0 };
     ClientBatch {
         token: ClientToken(device),
         device: Bytes::from(format!("dev{device}")),
@@ -192,15 +169,13 @@ impl World {
         self.cut();
         self.sessions += 1;
         let id = SessionId(self.sessions);
-        self.gateway
-            .handle_uplink(now(self.ms), UplinkEvent::Opened(id, facts()));
+        self.gateway.handle_uplink(now(self.ms), UplinkEvent::Opened(id, facts()));
         self.session = Some(id);
     }
 
     fn cut(&mut self) {
         if let Some(id) = self.session.take() {
-            self.gateway
-                .handle_uplink(now(self.ms), UplinkEvent::Closed(id));
+            self.gateway.handle_uplink(now(self.ms), UplinkEvent::Closed(id));
         }
         // Frames under way may still arrive; answers do not.
         for frame in self.wire.drain(..) {
@@ -255,10 +230,7 @@ impl World {
             Due::At(_) | Due::Never => {}
         }
         while let Some(frame) = self.gateway.take_batch(MonoMs(self.ms)).unwrap() {
-            let built = frame
-                .rows
-                .build(&frame.batch, &GatewayId::new("g1").unwrap())
-                .unwrap();
+            let built = frame.rows.build(&frame.batch, &GatewayId::new("g1").unwrap()).unwrap();
             let header = RecordBatchHeader::parse(&built).unwrap();
             header.check_crc(&built).unwrap();
             assert_eq!(header.record_count, frame.batch.count);
@@ -268,8 +240,7 @@ impl World {
 
     fn flow_back(&mut self) {
         if let Some(state) = self.answers.pop_front() {
-            self.gateway
-                .handle_uplink(now(self.ms), UplinkEvent::State(state));
+            self.gateway.handle_uplink(now(self.ms), UplinkEvent::State(state));
         }
     }
 
@@ -312,29 +283,15 @@ fn every_acknowledged_reading_reaches_the_log_once_and_in_order() {
         world.settle();
         world.check();
         let status = world.gateway.status(now(world.ms));
-        assert_eq!(
-            (status.spooled, status.window),
-            (0, 0),
-            "seed {seed}: all is drained"
-        );
-        assert_eq!(
-            status.ledger.delivered,
-            world.broker.readings().len() as u64,
-            "seed {seed}"
-        );
+        assert_eq!((status.spooled, status.window), (0, 0), "seed {seed}: all is drained");
+        assert_eq!(status.ledger.delivered, world.broker.readings().len() as u64, "seed {seed}");
         let mut stored = BTreeMap::new();
         for (device, seq) in world.broker.readings() {
             stored.insert(device, seq);
         }
         for (device, acknowledged) in world.acknowledged.iter().enumerate() {
-            let last = stored
-                .get(format!("dev{device}").as_bytes())
-                .copied()
-                .unwrap_or(0);
-            assert!(
-                last >= acknowledged.saturating_sub(1),
-                "seed {seed}: dev{device} lost one"
-            );
+            let last = stored.get(format!("dev{device}").as_bytes()).copied().unwrap_or(0);
+            assert!(last >= acknowledged.saturating_sub(1), "seed {seed}: dev{device} lost one");
         }
     }
 }
@@ -347,20 +304,11 @@ fn no_data_frame_leaves_before_the_session_record_is_acknowledged() {
     world.connect();
     world.flow_out();
     assert!(!world.wire.is_empty());
-    assert!(
-        world
-            .wire
-            .iter()
-            .all(|frame| frame.batch.lane == Lane::Control)
-    );
+    assert!(world.wire.iter().all(|frame| frame.batch.lane == Lane::Control));
     world.ms += 10_000;
     let before = world.wire.len();
     world.flow_out();
-    assert_eq!(
-        world.wire.len(),
-        before,
-        "nothing more until the record is acknowledged"
-    );
+    assert_eq!(world.wire.len(), before, "nothing more until the record is acknowledged");
     world.settle();
     assert_eq!(world.broker.readings().len(), 1);
 }
@@ -382,10 +330,7 @@ fn a_cloned_spool_is_caught_before_it_sends_data() {
     let before = world.broker.readings().len();
     world.settle();
     let status = world.gateway.status(now(world.ms));
-    assert!(
-        matches!(status.alarm, Some(Alarm::Forked { .. })),
-        "{status:?}"
-    );
+    assert!(matches!(status.alarm, Some(Alarm::Forked { .. })), "{status:?}");
     assert_eq!(world.broker.readings().len(), before);
     assert_eq!(status.spooled, 1, "the reading is kept");
 }
@@ -401,10 +346,7 @@ fn a_log_that_forgot_stops_the_uplink() {
     world.commit();
     world.settle();
     let status = world.gateway.status(now(world.ms));
-    assert!(
-        matches!(status.alarm, Some(Alarm::Regressed { .. })),
-        "{status:?}"
-    );
+    assert!(matches!(status.alarm, Some(Alarm::Regressed { .. })), "{status:?}");
     assert_eq!(status.spooled, 1, "the reading is kept");
 }
 
@@ -417,16 +359,9 @@ fn a_topic_made_anew_stops_the_uplink() {
     let mut other = facts();
     other.topics[1].1 = TopicId([99; 16]);
     world.cut();
-    world
-        .gateway
-        .handle_uplink(now(world.ms), UplinkEvent::Opened(SessionId(99), other));
+    world.gateway.handle_uplink(now(world.ms), UplinkEvent::Opened(SessionId(99), other));
     let alarm = world.gateway.status(now(world.ms)).alarm;
-    assert_eq!(
-        alarm,
-        Some(Alarm::TopicChanged {
-            topic: DEFAULT_TOPIC.into()
-        })
-    );
+    assert_eq!(alarm, Some(Alarm::TopicChanged { topic: DEFAULT_TOPIC.into() }));
 }
 
 #[test]
@@ -449,7 +384,7 @@ fn a_refusal_for_now_is_tried_again_and_one_for_ever_stops() {
     world.gateway.handle_uplink(now(world.ms), refused(false));
     world.flow_out();
     assert!(world.wire.is_empty(), "paused");
-    world.ms = world.gateway.next_deadline().expect("a retry is due").0;
+    world.ms = world.gateway.next_deadline(MonoMs(world.ms)).expect("a retry is due").0;
     world.flow_out();
     assert_eq!(world.wire.pop_front().unwrap().batch, frame.batch);
     world.gateway.handle_uplink(now(world.ms), refused(true));
@@ -466,17 +401,8 @@ fn a_hole_or_overlap_is_refused_and_nothing_behind_it_is_looked_at() {
     }
     gateway.stage(batch);
     let verdicts = gateway.commit(now(0), &mut Rng(1)).unwrap();
-    let rejected = Some(Rejection::OutOfOrder {
-        expected: DeviceSeq(3),
-    });
-    assert_eq!(
-        verdicts,
-        [Verdict {
-            token: ClientToken(0),
-            stored: 2,
-            rejected
-        }]
-    );
+    let rejected = Some(Rejection::OutOfOrder { expected: DeviceSeq(3) });
+    assert_eq!(verdicts, [Verdict { token: ClientToken(0), stored: 2, rejected }]);
     assert_eq!(gateway.status(now(0)).spooled, 2);
 }
 
@@ -496,11 +422,7 @@ fn a_full_spool_rejects_keeps_what_it_has_and_recovers() {
     let mut gateway = open(store);
     gateway.stage(publish(0, 2, true));
     let again = gateway.commit(now(0), &mut Rng(1)).unwrap()[0];
-    assert_eq!(
-        (again.stored, again.rejected),
-        (1, None),
-        "deduplication was rolled back too"
-    );
+    assert_eq!((again.stored, again.rejected), (1, None), "deduplication was rolled back too");
     assert_eq!(gateway.status(now(0)).spooled, 2);
 }
 
@@ -516,10 +438,7 @@ fn beyond_the_budget_qos_1_is_rejected_and_qos_0_is_counted() {
     };
     gateway.stage(big(true));
     let verdict = gateway.commit(now(0), &mut Rng(1)).unwrap()[0];
-    assert_eq!(
-        (verdict.stored, verdict.rejected),
-        (0, Some(Rejection::Full))
-    );
+    assert_eq!((verdict.stored, verdict.rejected), (0, Some(Rejection::Full)));
     gateway.stage(big(false));
     let verdict = gateway.commit(now(0), &mut Rng(1)).unwrap()[0];
     assert_eq!((verdict.stored, verdict.rejected), (1, None));
@@ -534,10 +453,7 @@ fn a_failed_sync_gives_no_verdict() {
     store.fail_syncs();
     let mut gateway = open(store);
     gateway.stage(publish(0, 1, true));
-    assert!(matches!(
-        gateway.commit(now(0), &mut Rng(1)),
-        Err(StoreError::Disk(_))
-    ));
+    assert!(matches!(gateway.commit(now(0), &mut Rng(1)), Err(StoreError::Disk(_))));
 }
 
 #[test]
@@ -557,31 +473,19 @@ fn a_damaged_segment_is_kept_and_stops_the_uplink() {
     segments[0].crc ^= 1;
     store.begin().unwrap();
     store.put_segment(&segments[0]).unwrap();
-    store
-        .put_ledger(&Ledger {
-            received: 1,
-            ..Ledger::default()
-        })
-        .unwrap();
+    store.put_ledger(&Ledger { received: 1, ..Ledger::default() }).unwrap();
     store.commit().unwrap();
     let mut world = World::new(6);
     world.gateway = open(store);
     world.settle();
     let status = world.gateway.status(now(world.ms));
-    assert!(
-        matches!(status.alarm, Some(Alarm::Damaged { .. })),
-        "{status:?}"
-    );
+    assert!(matches!(status.alarm, Some(Alarm::Damaged { .. })), "{status:?}");
     assert_eq!((status.spooled, world.broker.readings().len()), (1, 0));
 }
 
 #[test]
 fn a_welcome_without_our_topics_is_no_welcome() {
-    let telemetry = TopicInfo {
-        name: DEFAULT_TOPIC,
-        id: TopicId([1; 16]),
-        partitions: 3,
-    };
+    let telemetry = TopicInfo { name: DEFAULT_TOPIC, id: TopicId([1; 16]), partitions: 3 };
     assert_eq!(WelcomeFacts::new(&[telemetry], &[], 1), None);
 }
 

@@ -106,10 +106,7 @@ pub(super) fn decode(header: FixedHeader, body: &[u8], entropy: u128) -> Result<
 fn version(body: &[u8]) -> Result<MqttVersion, Fault> {
     let unsupported = |level, version| {
         let reason = CloseReason::UnsupportedVersion { level };
-        Err(Fault {
-            reason,
-            replies: Some(Replies::of_version(version)),
-        })
+        Err(Fault { reason, replies: Some(Replies::of_version(version)) })
     };
     match body {
         [0, 4, b'M', b'Q', b'T', b'T', LEVEL_V311, ..] => Ok(MqttVersion::V311),
@@ -122,34 +119,24 @@ fn version(body: &[u8]) -> Result<MqttVersion, Fault> {
         [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', level, ..] => {
             unsupported(*level, MqttVersion::V311)
         }
-        _ => Err(Fault {
-            reason: CloseReason::NotMqtt("another protocol name"),
-            replies: None,
-        }),
+        _ => Err(Fault { reason: CloseReason::NotMqtt("another protocol name"), replies: None }),
     }
 }
 
 fn decode_v3(header: FixedHeader, body: &[u8], entropy: u128) -> Result<Connect, Fault> {
     // A CONNECT that does not conform is closed without a CONNACK [MQTT-3.1.4-1].
-    let silent = |reason| Fault {
-        reason,
-        replies: None,
-    };
+    let silent = |reason| Fault { reason, replies: None };
     check_flags(MqttVersion::V311, body).map_err(silent)?;
     let packet = control::decode_v3(header, body).map_err(silent)?;
     let v3::Packet::Connect(connect) = packet else {
-        return Err(silent(CloseReason::NotMqtt(
-            "the first packet is not a CONNECT",
-        )));
+        return Err(silent(CloseReason::NotMqtt("the first packet is not a CONNECT")));
     };
     control::check_text(&connect.client_id).map_err(silent)?;
     control::check_optional_text(connect.username.as_ref()).map_err(silent)?;
 
     let replies = Replies::of_version(MqttVersion::V311);
-    let refused = |refusal| Fault {
-        reason: CloseReason::ConnectRefused(refusal),
-        replies: Some(replies),
-    };
+    let refused =
+        |refusal| Fault { reason: CloseReason::ConnectRefused(refusal), replies: Some(replies) };
     if connect.last_will.is_some() {
         return Err(refused(ConnectRefusal::WillNotSupported));
     }
@@ -174,29 +161,20 @@ fn decode_v3(header: FixedHeader, body: &[u8], entropy: u128) -> Result<Connect,
 
 fn decode_v5(header: FixedHeader, body: &[u8], entropy: u128) -> Result<Connect, Fault> {
     let replies = Replies::of_version(MqttVersion::V5);
-    let fault = |reason| Fault {
-        reason,
-        replies: Some(replies),
-    };
+    let fault = |reason| Fault { reason, replies: Some(replies) };
     if !header.is_minimal() {
-        return Err(fault(CloseReason::Malformed(
-            "a length with more bytes than it needs",
-        )));
+        return Err(fault(CloseReason::Malformed("a length with more bytes than it needs")));
     }
     check_flags(MqttVersion::V5, body).map_err(fault)?;
     let packet = control::decode_v5(header, body).map_err(fault)?;
     let v5::Packet::Connect(connect) = packet else {
-        return Err(fault(CloseReason::NotMqtt(
-            "the first packet is not a CONNECT",
-        )));
+        return Err(fault(CloseReason::NotMqtt("the first packet is not a CONNECT")));
     };
     check_v5(&connect).map_err(fault)?;
 
     let replies = Replies::of_client(&connect.properties);
-    let refused = |refusal| Fault {
-        reason: CloseReason::ConnectRefused(refusal),
-        replies: Some(replies),
-    };
+    let refused =
+        |refusal| Fault { reason: CloseReason::ConnectRefused(refusal), replies: Some(replies) };
     if connect.properties.auth_method.is_some() {
         return Err(refused(ConnectRefusal::EnhancedAuthentication));
     }
@@ -253,9 +231,7 @@ fn check_v5(connect: &v5::Connect) -> Result<(), CloseReason> {
         return Err(CloseReason::Protocol("Maximum Packet Size 0")); // v5 3.1.2.11.4
     }
     if properties.auth_data.is_some() && properties.auth_method.is_none() {
-        return Err(CloseReason::Protocol(
-            "authentication data without a method",
-        )); // v5 3.1.2.11.10
+        return Err(CloseReason::Protocol("authentication data without a method")); // v5 3.1.2.11.10
     }
     Ok(())
 }

@@ -114,9 +114,7 @@ impl Connection {
         Self {
             limits,
             entropy,
-            phase: Phase::AwaitingConnect {
-                deadline: now + CONNECT_DEADLINE_MS,
-            },
+            phase: Phase::AwaitingConnect { deadline: now + CONNECT_DEADLINE_MS },
             gate: Gate::default(),
             outputs: VecDeque::new(),
         }
@@ -173,9 +171,9 @@ impl Connection {
             return;
         }
         let reason = match &self.phase {
-            Phase::Open(open) => CloseReason::KeepAliveTimeout {
-                keep_alive_s: open.link.keep_alive_s,
-            },
+            Phase::Open(open) => {
+                CloseReason::KeepAliveTimeout { keep_alive_s: open.link.keep_alive_s }
+            }
             Phase::AwaitingConnect { .. }
             | Phase::Deciding(_)
             | Phase::Draining { .. }
@@ -203,24 +201,15 @@ impl Connection {
         // No session outlives its connection, and the server's word on that is final (v5 3.2.2.3.2).
         let session_expiry_s = (link.session_expiry_s > 0).then_some(0);
         let assigned = link.assigned_client_id.as_ref();
-        match link
-            .replies
-            .connack_accepted(&self.limits, assigned, session_expiry_s)
-        {
+        match link.replies.connack_accepted(&self.limits, assigned, session_expiry_s) {
             Some(connack) => {
                 self.send(connack);
                 let aliases = TopicAliases::default();
-                self.phase = Phase::Open(Open {
-                    link,
-                    aliases,
-                    alive_at: now,
-                    progress_len: 0,
-                });
+                self.phase = Phase::Open(Open { link, aliases, alive_at: now, progress_len: 0 });
             }
             None => {
                 let what = "Maximum Packet Size has no room for a CONNACK";
-                self.outputs
-                    .push_back(Output::Close(CloseReason::Protocol(what)));
+                self.outputs.push_back(Output::Close(CloseReason::Protocol(what)));
             }
         }
     }
@@ -228,8 +217,7 @@ impl Connection {
     /// Turns the client of the pending [`Output::Connect`] away. Does nothing if no CONNECT is pending.
     pub fn refuse_connect(&mut self, refusal: ConnectRefusal) {
         if let Phase::Deciding(link) = &self.phase {
-            self.outputs
-                .extend(link.replies.connack_refused(refusal).map(Output::Send));
+            self.outputs.extend(link.replies.connack_refused(refusal).map(Output::Send));
             self.close(CloseReason::ConnectRefused(refusal));
         }
     }
@@ -272,9 +260,7 @@ impl Connection {
     /// The gateway is stopping.
     pub fn shutdown(&mut self) {
         if let Phase::Deciding(link) = &self.phase {
-            let connack = link
-                .replies
-                .connack_refused(ConnectRefusal::ServerUnavailable);
+            let connack = link.replies.connack_refused(ConnectRefusal::ServerUnavailable);
             self.outputs.extend(connack.map(Output::Send));
         }
         self.fail(CloseReason::ShuttingDown);
@@ -283,23 +269,15 @@ impl Connection {
     /// Takes the next complete packet out of `buf`, judging it by its fixed header as soon as that is there.
     fn next_packet(&self, buf: &mut BytesMut) -> Result<Option<(FixedHeader, Bytes)>, CloseReason> {
         let awaiting = matches!(self.phase, Phase::AwaitingConnect { .. });
-        if awaiting
-            && buf
-                .first()
-                .is_some_and(|&first| first != CONNECT_FIRST_BYTE)
-        {
+        if awaiting && buf.first().is_some_and(|&first| first != CONNECT_FIRST_BYTE) {
             return Err(CloseReason::NotMqtt("the first packet is not a CONNECT"));
         }
         let Some(header) = FixedHeader::peek(buf)? else {
             return Ok(None);
         };
-        let is_v5 = self
-            .replies()
-            .is_some_and(|replies| replies.version == MqttVersion::V5);
+        let is_v5 = self.replies().is_some_and(|replies| replies.version == MqttVersion::V5);
         if is_v5 && !header.is_minimal() {
-            return Err(CloseReason::Malformed(
-                "a length with more bytes than it needs",
-            ));
+            return Err(CloseReason::Malformed("a length with more bytes than it needs"));
         }
         let configured = self.limits.packet_len_max.get();
         let max = match header.packet_type() {
@@ -379,14 +357,7 @@ impl Connection {
             parsed.refusal
         };
         if let Some(refusal) = refusal {
-            return self.refuse_publish(
-                replies,
-                Refused {
-                    topic,
-                    delivery,
-                    refusal,
-                },
-            );
+            return self.refuse_publish(replies, Refused { topic, delivery, refusal });
         }
         self.gate.admit(delivery, header.total_len());
         self.outputs.push_back(Output::Publish(Publish {
@@ -423,9 +394,7 @@ impl Connection {
             }
             None => {
                 let known = open.aliases.resolve(alias);
-                known.ok_or(CloseReason::Protocol(
-                    "a topic alias that stands for nothing",
-                ))
+                known.ok_or(CloseReason::Protocol("a topic alias that stands for nothing"))
             }
         }
     }
@@ -454,9 +423,7 @@ impl Connection {
             // MQTT 3.1.1 cannot refuse a publish: it is acknowledged or the connection closed (v3 3.3.5).
             return Err(CloseReason::Refused(refusal));
         }
-        let puback = delivery
-            .packet_id()
-            .and_then(|id| replies.puback_refused(id, refusal));
+        let puback = delivery.packet_id().and_then(|id| replies.puback_refused(id, refusal));
         if let Some(puback) = puback {
             self.gate.refuse(puback);
             let answers = self.gate.release();
@@ -464,10 +431,7 @@ impl Connection {
         }
         if let PublishRefusal::Sequence(_) = refusal {
             // Any refusal of a numbered reading closes the connection (docs/protocols/uplink.md, D2).
-            self.phase = Phase::Draining {
-                replies,
-                reason: CloseReason::Refused(refusal),
-            };
+            self.phase = Phase::Draining { replies, reason: CloseReason::Refused(refusal) };
             self.finish_draining();
         }
         Ok(())
@@ -480,10 +444,7 @@ impl Connection {
         body: &[u8],
     ) -> Result<(), CloseReason> {
         let answer = match control::decode(replies.version, header, body)? {
-            Control::Disconnect {
-                reason_code,
-                session_expiry_s,
-            } => {
+            Control::Disconnect { reason_code, session_expiry_s } => {
                 self.check_session_expiry(session_expiry_s)?;
                 self.close(CloseReason::ClientDisconnected { reason_code });
                 None
@@ -504,9 +465,7 @@ impl Connection {
             Phase::Open(open)
                 if open.link.session_expiry_s == 0 && session_expiry_s.unwrap_or(0) > 0 =>
             {
-                Err(CloseReason::Protocol(
-                    "a session expiry in DISCONNECT after none in CONNECT",
-                ))
+                Err(CloseReason::Protocol("a session expiry in DISCONNECT after none in CONNECT"))
             }
             Phase::Open(_)
             | Phase::AwaitingConnect { .. }
@@ -552,9 +511,7 @@ impl Connection {
 
     /// Says goodbye where the protocol allows it (no DISCONNECT before the CONNACK [MQTT-3.14.0-1]) and closes.
     fn fail(&mut self, reason: CloseReason) {
-        let disconnect = self
-            .replies()
-            .and_then(|replies| replies.disconnect(&reason));
+        let disconnect = self.replies().and_then(|replies| replies.disconnect(&reason));
         self.outputs.extend(disconnect.map(Output::Send));
         self.close(reason);
     }

@@ -97,33 +97,18 @@ pub(super) fn check_user_properties(properties: &[UserProperty]) -> Result<(), C
 fn from_v3(packet: v3::Packet) -> Result<Control, CloseReason> {
     use v3::Packet;
     Ok(match packet {
-        Packet::Disconnect => Control::Disconnect {
-            reason_code: 0,
-            session_expiry_s: None,
-        },
+        Packet::Disconnect => Control::Disconnect { reason_code: 0, session_expiry_s: None },
         Packet::Pingreq => Control::Ping,
         Packet::Pubrel(pid) => Control::Release(packet_id(pid)?),
         Packet::Subscribe(subscribe) => {
-            subscribe
-                .topics
-                .iter()
-                .try_for_each(|(filter, _)| check_filter(filter))?;
+            subscribe.topics.iter().try_for_each(|(filter, _)| check_filter(filter))?;
             let packet_id = packet_id(subscribe.pid)?;
-            Control::Subscribe {
-                packet_id,
-                filters: subscribe.topics.len(),
-            }
+            Control::Subscribe { packet_id, filters: subscribe.topics.len() }
         }
         Packet::Unsubscribe(unsubscribe) => {
-            unsubscribe
-                .topics
-                .iter()
-                .try_for_each(|filter| check_filter(filter))?;
+            unsubscribe.topics.iter().try_for_each(|filter| check_filter(filter))?;
             let packet_id = packet_id(unsubscribe.pid)?;
-            Control::Unsubscribe {
-                packet_id,
-                filters: unsubscribe.topics.len(),
-            }
+            Control::Unsubscribe { packet_id, filters: unsubscribe.topics.len() }
         }
         Packet::Puback(_) | Packet::Pubrec(_) | Packet::Pubcomp(_) => {
             Control::OutOfPlace("an acknowledgement of a publish that was never sent")
@@ -151,15 +136,9 @@ fn from_v5(packet: v5::Packet) -> Result<Control, CloseReason> {
         Packet::Subscribe(subscribe) => subscription(&subscribe)?,
         Packet::Unsubscribe(unsubscribe) => {
             check_user_properties(&unsubscribe.properties.user_properties)?;
-            unsubscribe
-                .topics
-                .iter()
-                .try_for_each(|filter| check_filter(filter))?;
+            unsubscribe.topics.iter().try_for_each(|filter| check_filter(filter))?;
             let packet_id = packet_id(unsubscribe.pid)?;
-            Control::Unsubscribe {
-                packet_id,
-                filters: unsubscribe.topics.len(),
-            }
+            Control::Unsubscribe { packet_id, filters: unsubscribe.topics.len() }
         }
         Packet::Puback(_) | Packet::Pubrec(_) | Packet::Pubcomp(_) => {
             Control::OutOfPlace("an acknowledgement of a publish that was never sent")
@@ -175,11 +154,7 @@ fn from_v5(packet: v5::Packet) -> Result<Control, CloseReason> {
 fn subscription(subscribe: &v5::Subscribe) -> Result<Control, CloseReason> {
     check_user_properties(&subscribe.properties.user_properties)?;
     // v5 3.8.2.1.2: it is a protocol error if the identifier is 0.
-    if subscribe
-        .properties
-        .subscription_id
-        .is_some_and(|id| id.value() == 0)
-    {
+    if subscribe.properties.subscription_id.is_some_and(|id| id.value() == 0) {
         return Err(CloseReason::Protocol("subscription identifier 0"));
     }
     for (filter, options) in &subscribe.topics {
@@ -189,23 +164,15 @@ fn subscription(subscribe: &v5::Subscribe) -> Result<Control, CloseReason> {
         }
     }
     let packet_id = packet_id(subscribe.pid)?;
-    Ok(Control::Subscribe {
-        packet_id,
-        filters: subscribe.topics.len(),
-    })
+    Ok(Control::Subscribe { packet_id, filters: subscribe.topics.len() })
 }
 
 /// [MQTT-4.7.1-2]: `+` fills its level. The library misses characters after a `+` in the last level.
 fn check_filter(filter: &str) -> Result<(), CloseReason> {
-    if filter
-        .split('/')
-        .all(|level| level.len() == 1 || !level.contains(['+', '#']))
-    {
+    if filter.split('/').all(|level| level.len() == 1 || !level.contains(['+', '#'])) {
         return Ok(());
     }
-    Err(CloseReason::Malformed(
-        "a wildcard that does not fill its level",
-    ))
+    Err(CloseReason::Malformed("a wildcard that does not fill its level"))
 }
 
 /// [MQTT-1.5.5-1]: the library takes lengths with more bytes than they need.
@@ -220,9 +187,7 @@ fn check_property_length(packet_type: u8, body: &[u8]) -> Result<(), CloseReason
         return Ok(()); // Cut short or left out: the library decides which.
     };
     if len != frame::variable_len(value) {
-        return Err(CloseReason::Malformed(
-            "a length with more bytes than it needs",
-        ));
+        return Err(CloseReason::Malformed("a length with more bytes than it needs"));
     }
     Ok(())
 }

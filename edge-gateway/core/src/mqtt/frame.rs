@@ -36,11 +36,7 @@ impl FixedHeader {
         let Some((body_len, len)) = variable(rest)? else {
             return Ok(None);
         };
-        Ok(Some(Self {
-            first,
-            header_len: 1 + len,
-            body_len,
-        }))
+        Ok(Some(Self { first, header_len: 1 + len, body_len }))
     }
 
     /// Packet type, 0 to 15.
@@ -122,11 +118,7 @@ mod tests {
             assert_eq!(variable(&bytes[..bytes.len() - 1]), Ok(None));
         }
         assert_eq!(variable(&[0x80, 0x80]), Ok(None));
-        assert_eq!(
-            variable(&[0x80, 0]),
-            Ok(Some((0, 2))),
-            "not the shortest form"
-        );
+        assert_eq!(variable(&[0x80, 0]), Ok(Some((0, 2))), "not the shortest form");
         assert!(variable(&[0x80; 4]).is_err());
     }
 }

@@ -27,10 +27,7 @@ pub(super) struct Gate {
 #[derive(Debug)]
 enum Waiting {
     /// With the store.
-    Undecided {
-        packet_id: Option<NonZeroU16>,
-        len: u32,
-    },
+    Undecided { packet_id: Option<NonZeroU16>, len: u32 },
     /// Refused before the store saw it; its answer waits for those of older publishes.
     Refused { puback: Bytes },
 }
@@ -42,8 +39,7 @@ impl Gate {
         self.undecided += 1;
         self.numbered += usize::from(packet_id.is_some());
         self.bytes += len as usize;
-        self.waiting
-            .push_back(Waiting::Undecided { packet_id, len });
+        self.waiting.push_back(Waiting::Undecided { packet_id, len });
     }
 
     /// Takes the answer to a refused QoS 1 publish, to be given in its turn: see [`Gate::release`].
@@ -54,25 +50,17 @@ impl Gate {
 
     /// The oldest `count` undecided publishes are durable: returns every answer whose turn it is now.
     pub(super) fn commit(&mut self, count: usize) -> Bytes {
-        debug_assert!(
-            count <= self.undecided,
-            "committed more than was handed out"
-        );
+        debug_assert!(count <= self.undecided, "committed more than was handed out");
         let mut answers = BytesMut::with_capacity(count.min(self.waiting.len()) * PUBACK_LEN);
         let mut left = count;
         while let Some(front) = self.waiting.front() {
             match front {
                 Waiting::Undecided { .. } if left == 0 => break,
-                Waiting::Undecided {
-                    packet_id: Some(packet_id),
-                    ..
-                } => {
+                Waiting::Undecided { packet_id: Some(packet_id), .. } => {
                     put_success(&mut answers, *packet_id);
                     left -= 1;
                 }
-                Waiting::Undecided {
-                    packet_id: None, ..
-                } => left -= 1,
+                Waiting::Undecided { packet_id: None, .. } => left -= 1,
                 Waiting::Refused { puback } => answers.put_slice(puback),
             }
             self.pop();
@@ -140,9 +128,7 @@ mod tests {
     use super::*;
 
     fn qos1(id: u16) -> Delivery {
-        Delivery::AtLeastOnce {
-            packet_id: NonZeroU16::new(id).unwrap(),
-        }
+        Delivery::AtLeastOnce { packet_id: NonZeroU16::new(id).unwrap() }
     }
 
     #[test]

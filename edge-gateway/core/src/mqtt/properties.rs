@@ -71,9 +71,9 @@ impl Collector {
             id::RESPONSE_TOPIC => once(&mut self.response_topic, response_topic(section)?),
             id::CORRELATION_DATA => once(&mut self.correlation_data, section.binary()?),
             // Only a server may send it [MQTT-3.3.4-6].
-            id::SUBSCRIPTION_IDENTIFIER => Err(CloseReason::Protocol(
-                "a subscription identifier in a client's PUBLISH",
-            )),
+            id::SUBSCRIPTION_IDENTIFIER => {
+                Err(CloseReason::Protocol("a subscription identifier in a client's PUBLISH"))
+            }
             id::TOPIC_ALIAS => once(&mut self.topic_alias, section.u16()?),
             id::USER_PROPERTY => {
                 let (name, value) = (section.text()?, section.text()?);
@@ -81,9 +81,7 @@ impl Collector {
                 Ok(())
             }
             // An identifier that is not valid for its packet type makes it malformed (v5 2.2.2.2).
-            _ => Err(CloseReason::Malformed(
-                "a property that a PUBLISH does not have",
-            )),
+            _ => Err(CloseReason::Malformed("a property that a PUBLISH does not have")),
         }
     }
 
@@ -105,11 +103,7 @@ impl Collector {
             Ok(sequence) => (sequence, None),
             Err(fault) => (None, Some(PublishRefusal::Sequence(fault))),
         };
-        let refusal = if excess {
-            Some(PublishRefusal::UserProperties)
-        } else {
-            fault
-        };
+        let refusal = if excess { Some(PublishRefusal::UserProperties) } else { fault };
         let kept = PublishProperties {
             payload_is_utf8: self.payload_format == Some(1),
             message_expiry_s: self.message_expiry_s,
@@ -119,12 +113,7 @@ impl Collector {
             user: self.user,
         };
         let kept = (kept != PublishProperties::default()).then(|| Box::new(kept));
-        Parsed {
-            topic_alias: self.topic_alias,
-            kept,
-            sequence,
-            refusal,
-        }
+        Parsed { topic_alias: self.topic_alias, kept, sequence, refusal }
     }
 }
 
@@ -138,16 +127,12 @@ fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), CloseReason> {
 fn payload_format(section: &mut Reader) -> Result<u8, CloseReason> {
     let indicator = section.u8()?;
     let known = indicator <= 1;
-    known
-        .then_some(indicator)
-        .ok_or(CloseReason::Protocol("payload format indicator above 1"))
+    known.then_some(indicator).ok_or(CloseReason::Protocol("payload format indicator above 1"))
 }
 
 /// [MQTT-3.3.2-14]: no wildcards; it is a topic name, so it is not empty either [MQTT-4.7.3-1].
 fn response_topic(section: &mut Reader) -> Result<Text, CloseReason> {
     let topic = section.text()?;
     let valid = topic.names_a_topic();
-    valid.then_some(topic).ok_or(CloseReason::Protocol(
-        "a response topic that names no topic",
-    ))
+    valid.then_some(topic).ok_or(CloseReason::Protocol("a response topic that names no topic"))
 }

@@ -38,9 +38,7 @@ impl Publish {
     /// The user properties in their order, without those that make [`Publish::sequence`].
     #[must_use]
     pub fn user_properties(&self) -> &[(Text, Text)] {
-        self.properties
-            .as_deref()
-            .map_or(&[], |properties| &properties.user)
+        self.properties.as_deref().map_or(&[], |properties| &properties.user)
     }
 }
 
@@ -156,7 +154,5 @@ fn topic_name(text: Text) -> Result<Option<Topic>, CloseReason> {
         return Ok(None);
     }
     let topic = Topic::new(text);
-    topic.map(Some).ok_or(CloseReason::Protocol(
-        "a wildcard in the topic of a PUBLISH",
-    ))
+    topic.map(Some).ok_or(CloseReason::Protocol("a wildcard in the topic of a PUBLISH"))
 }

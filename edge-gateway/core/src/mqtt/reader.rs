@@ -37,9 +37,7 @@ impl Reader {
     pub(super) fn variable(&mut self) -> Result<u32, CloseReason> {
         let (value, len) = frame::variable(&self.0)?.ok_or(CUT_SHORT)?;
         if len != frame::variable_len(value) {
-            return Err(CloseReason::Malformed(
-                "a length with more bytes than it needs",
-            ));
+            return Err(CloseReason::Malformed("a length with more bytes than it needs"));
         }
         self.0.advance(len as usize);
         Ok(value)
@@ -54,9 +52,7 @@ impl Reader {
     /// A UTF-8 encoded string (v5 1.5.4).
     pub(super) fn text(&mut self) -> Result<Text, CloseReason> {
         let bytes = self.binary()?;
-        Text::new(bytes).ok_or(CloseReason::Malformed(
-            "a string is not UTF-8 or holds U+0000",
-        ))
+        Text::new(bytes).ok_or(CloseReason::Malformed("a string is not UTF-8 or holds U+0000"))
     }
 
     /// The next `len` bytes.

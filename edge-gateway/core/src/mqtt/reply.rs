@@ -31,11 +31,7 @@ pub(super) struct Replies {
 impl Replies {
     /// For a client of which nothing but the version is known.
     pub(super) fn of_version(version: MqttVersion) -> Self {
-        Self {
-            version,
-            problem_information: true,
-            len_max: u32::MAX,
-        }
+        Self { version, problem_information: true, len_max: u32::MAX }
     }
 
     /// For an MQTT 5 client that said this in its CONNECT.

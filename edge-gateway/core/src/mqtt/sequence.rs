@@ -97,11 +97,7 @@ impl SequenceProperties {
         if lost_before >= first {
             return Err(SequenceFault::LostTooMany);
         }
-        Ok(Some(DeviceSequence {
-            queue: QueueId(queue),
-            first: DeviceSeq(first),
-            lost_before,
-        }))
+        Ok(Some(DeviceSequence { queue: QueueId(queue), first: DeviceSeq(first), lost_before }))
     }
 }
 
@@ -120,18 +116,11 @@ mod tests {
     #[test]
     fn table_of_numberings() {
         let taken = |queue, first, lost_before| {
-            Ok(Some(DeviceSequence {
-                queue: QueueId(queue),
-                first: DeviceSeq(first),
-                lost_before,
-            }))
+            Ok(Some(DeviceSequence { queue: QueueId(queue), first: DeviceSeq(first), lost_before }))
         };
         let (queue, seq, lost) = (QUEUE_PROPERTY, SEQUENCE_PROPERTY, LOST_PROPERTY);
         let max = "18446744073709551615";
-        type Row<'a> = (
-            &'a [(&'a str, &'a str)],
-            Result<Option<DeviceSequence>, SequenceFault>,
-        );
+        type Row<'a> = (&'a [(&'a str, &'a str)], Result<Option<DeviceSequence>, SequenceFault>);
         let table: &[Row<'_>] = &[
             (&[], Ok(None)),
             (&[("other", "x")], Ok(None)),
@@ -140,48 +129,27 @@ mod tests {
             (&[(queue, max), (seq, max)], taken(u64::MAX, u64::MAX, 0)),
             (&[(queue, "1"), (seq, "5"), (lost, "4")], taken(1, 5, 4)),
             (&[(queue, "007"), (seq, "01")], taken(7, 1, 0)),
-            (
-                &[(queue, "1"), (seq, "5"), (lost, "5")],
-                Err(SequenceFault::LostTooMany),
-            ),
+            (&[(queue, "1"), (seq, "5"), (lost, "5")], Err(SequenceFault::LostTooMany)),
             (&[(queue, "1"), (seq, "0")], Err(SequenceFault::Zero)),
             (&[(queue, "1")], Err(SequenceFault::Incomplete)),
             (&[(seq, "1")], Err(SequenceFault::Incomplete)),
             (&[(lost, "1")], Err(SequenceFault::Incomplete)),
             (&[(seq, "1"), (lost, "0")], Err(SequenceFault::Incomplete)),
-            (
-                &[(queue, "1"), (seq, "1"), (seq, "1")],
-                Err(SequenceFault::Duplicate),
-            ),
+            (&[(queue, "1"), (seq, "1"), (seq, "1")], Err(SequenceFault::Duplicate)),
             (&[(queue, ""), (seq, "1")], Err(SequenceFault::NotANumber)),
             (&[(queue, "1"), (seq, "+1")], Err(SequenceFault::NotANumber)),
             (&[(queue, "1"), (seq, "-1")], Err(SequenceFault::NotANumber)),
             (&[(queue, "1"), (seq, " 1")], Err(SequenceFault::NotANumber)),
-            (
-                &[(queue, "0x1"), (seq, "1")],
-                Err(SequenceFault::NotANumber),
-            ),
-            (
-                &[(queue, "1"), (seq, "18446744073709551616")],
-                Err(SequenceFault::NotANumber),
-            ),
-            (
-                &[(queue, "1"), (seq, "000000000000000000001")],
-                Err(SequenceFault::NotANumber),
-            ),
-            (
-                &[(queue, "1"), (seq, "1"), (lost, "x")],
-                Err(SequenceFault::NotANumber),
-            ),
+            (&[(queue, "0x1"), (seq, "1")], Err(SequenceFault::NotANumber)),
+            (&[(queue, "1"), (seq, "18446744073709551616")], Err(SequenceFault::NotANumber)),
+            (&[(queue, "1"), (seq, "000000000000000000001")], Err(SequenceFault::NotANumber)),
+            (&[(queue, "1"), (seq, "1"), (lost, "x")], Err(SequenceFault::NotANumber)),
         ];
         for (properties, expected) in table {
             let mut collected = SequenceProperties::default();
             for (name, value) in *properties {
                 let text = |s: &str| Text::new(Bytes::copy_from_slice(s.as_bytes())).unwrap();
-                assert_eq!(
-                    collected.take(&text(name), &text(value)),
-                    name.starts_with("cv-")
-                );
+                assert_eq!(collected.take(&text(name), &text(value)), name.starts_with("cv-"));
             }
             assert_eq!(collected.finish(), *expected, "{properties:?}");
         }

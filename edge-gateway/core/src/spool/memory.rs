@@ -40,18 +40,8 @@ impl MemoryStore {
     /// An empty store with this identity.
     #[must_use]
     pub fn new(spool: SpoolId) -> Self {
-        let durable = Tables {
-            next_row: RowNo::FIRST,
-            ..Tables::default()
-        };
-        Self {
-            spool,
-            durable,
-            open: None,
-            room_bytes: u64::MAX,
-            fail_syncs: false,
-            commits: 0,
-        }
+        let durable = Tables { next_row: RowNo::FIRST, ..Tables::default() };
+        Self { spool, durable, open: None, room_bytes: u64::MAX, fail_syncs: false, commits: 0 }
     }
 
     /// From now on a transaction that leaves more than this many bytes of segments finds no room.
@@ -78,18 +68,13 @@ impl MemoryStore {
     }
 
     fn tables(&mut self) -> Result<&mut Tables, StoreError> {
-        self.open
-            .as_mut()
-            .ok_or_else(|| StoreError::Disk("no transaction is open".into()))
+        self.open.as_mut().ok_or_else(|| StoreError::Disk("no transaction is open".into()))
     }
 }
 
 impl Tables {
     fn bytes(&self) -> u64 {
-        self.segments
-            .values()
-            .map(|segment| segment.data.len() as u64)
-            .sum()
+        self.segments.values().map(|segment| segment.data.len() as u64).sum()
     }
 }
 
@@ -120,34 +105,18 @@ impl SpoolStore for MemoryStore {
 
     fn recover(&mut self) -> Result<Recovered, StoreError> {
         let tables = &self.durable;
-        let waiting = tables
-            .assigned
-            .get(&Lane::Live)
-            .copied()
-            .unwrap_or(RowNo::FIRST);
+        let waiting = tables.assigned.get(&Lane::Live).copied().unwrap_or(RowNo::FIRST);
         let live = |segment: &&Segment| segment.lane == Lane::Live && segment.first >= waiting;
-        let unassigned: u64 = tables
-            .segments
-            .values()
-            .filter(live)
-            .map(|s| u64::from(s.rows))
-            .sum();
-        let batches = tables
-            .batches
-            .values()
-            .filter(|batch| batch.lane == Lane::Live);
+        let unassigned: u64 =
+            tables.segments.values().filter(live).map(|s| u64::from(s.rows)).sum();
+        let batches = tables.batches.values().filter(|batch| batch.lane == Lane::Live);
         let in_window: u64 = batches.map(|batch| u64::from(batch.count)).sum();
         Ok(Recovered {
             spool: self.spool,
             next_row: tables.next_row,
             assigned: Lane::ALL
                 .iter()
-                .map(|lane| {
-                    (
-                        *lane,
-                        tables.assigned.get(lane).copied().unwrap_or(RowNo::FIRST),
-                    )
-                })
+                .map(|lane| (*lane, tables.assigned.get(lane).copied().unwrap_or(RowNo::FIRST)))
                 .collect(),
             streams: tables.streams.clone(),
             window: tables.batches.values().copied().collect(),
@@ -215,9 +184,7 @@ impl SpoolStore for MemoryStore {
     }
 
     fn delete_segments(&mut self, lane: Lane, below: RowNo) -> Result<(), StoreError> {
-        self.tables()?
-            .segments
-            .retain(|_, s| s.lane != lane || s.end() > below);
+        self.tables()?.segments.retain(|_, s| s.lane != lane || s.end() > below);
         Ok(())
     }
 

@@ -17,9 +17,7 @@ impl Quota {
     /// A budget of this many bytes, at least [`Self::BUDGET_BYTES_MIN`].
     #[must_use]
     pub fn new(budget_bytes: u64) -> Self {
-        Self {
-            budget_bytes: budget_bytes.max(Self::BUDGET_BYTES_MIN),
-        }
+        Self { budget_bytes: budget_bytes.max(Self::BUDGET_BYTES_MIN) }
     }
 
     /// The budget.
@@ -31,9 +29,7 @@ impl Quota {
     /// Whether `more` bytes of readings fit beside `used`.
     #[must_use]
     pub fn admits(self, used: u64, more: u64) -> bool {
-        used.saturating_add(more)
-            .saturating_add(Self::RESERVE_BYTES)
-            <= self.budget_bytes
+        used.saturating_add(more).saturating_add(Self::RESERVE_BYTES) <= self.budget_bytes
     }
 }
 

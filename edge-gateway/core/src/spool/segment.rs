@@ -83,20 +83,13 @@ impl Segment {
             return Err(SegmentError::Crc(self.first));
         }
         let malformed = SegmentError::Malformed(self.first);
-        let mut rest = Cursor {
-            data: &self.data,
-            at: 0,
-        };
+        let mut rest = Cursor { data: &self.data, at: 0 };
         // A row takes at least seven bytes, so the data bounds what is reserved.
         let mut rows = Vec::with_capacity((self.rows as usize).min(self.data.len() / 7 + 1));
         for _ in 0..self.rows {
             rows.push(rest.row().ok_or(malformed)?);
         }
-        if rest.at == self.data.len() {
-            Ok(rows)
-        } else {
-            Err(malformed)
-        }
+        if rest.at == self.data.len() { Ok(rows) } else { Err(malformed) }
     }
 }
 
@@ -114,13 +107,7 @@ impl SegmentWriter {
     /// Begins at row `first`.
     #[must_use]
     pub fn new(lane: Lane, first: RowNo) -> Self {
-        Self {
-            lane,
-            first,
-            rows: 0,
-            data: Vec::new(),
-            full: Vec::new(),
-        }
+        Self { lane, first, rows: 0, data: Vec::new(), full: Vec::new() }
     }
 
     /// Appends a row and returns its number.
@@ -158,12 +145,7 @@ impl SegmentWriter {
     /// Bytes of all rows so far.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.data.len()
-            + self
-                .full
-                .iter()
-                .map(|segment| segment.data.len())
-                .sum::<usize>()
+        self.data.len() + self.full.iter().map(|segment| segment.data.len()).sum::<usize>()
     }
 
     /// The segments, and the number behind their last row.
@@ -181,13 +163,7 @@ impl SegmentWriter {
         let data = Bytes::from(std::mem::take(&mut self.data));
         let crc = checksum(first, self.lane, rows, &data);
         self.first = first.plus(u64::from(rows));
-        self.full.push(Segment {
-            first,
-            lane: self.lane,
-            rows,
-            crc,
-            data,
-        });
+        self.full.push(Segment { first, lane: self.lane, rows, crc, data });
     }
 }
 
@@ -229,10 +205,7 @@ impl Cursor<'_> {
         let sequence = if flags & FLAG_SEQUENCE == 0 {
             None
         } else {
-            Some((
-                QueueId(u64::from_le_bytes(self.array()?)),
-                DeviceSeq(self.varint()?),
-            ))
+            Some((QueueId(u64::from_le_bytes(self.array()?)), DeviceSeq(self.varint()?)))
         };
         let device = self.bytes()?;
         let topic = self.bytes()?;
@@ -247,15 +220,7 @@ impl Cursor<'_> {
         }
         let payload = self.bytes()?;
         let maybe_dup = flags & FLAG_MAYBE_DUP != 0;
-        Some(Row {
-            received,
-            device,
-            topic,
-            sequence,
-            maybe_dup,
-            properties,
-            payload,
-        })
+        Some(Row { received, device, topic, sequence, maybe_dup, properties, payload })
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -278,10 +243,7 @@ impl Cursor<'_> {
 
     fn bytes(&mut self) -> Option<Bytes> {
         let len = usize::try_from(self.varint()?).ok()?;
-        let end = self
-            .at
-            .checked_add(len)
-            .filter(|end| *end <= self.data.len())?;
+        let end = self.at.checked_add(len).filter(|end| *end <= self.data.len())?;
         let bytes = self.data.slice(self.at..end);
         self.at = end;
         Some(bytes)
@@ -297,9 +259,7 @@ mod tests {
             received: UnixMs(1_700_000_000_000 + i as i64),
             device: Bytes::from(format!("dev{i}")),
             topic: Bytes::from_static("plänt/1/täp".as_bytes()),
-            sequence: i
-                .is_multiple_of(2)
-                .then_some((QueueId(i << 40), DeviceSeq(i * 1000))),
+            sequence: i.is_multiple_of(2).then_some((QueueId(i << 40), DeviceSeq(i * 1000))),
             maybe_dup: i.is_multiple_of(3),
             properties: vec![(Bytes::from_static(b"site"), Bytes::from_static(b"north")); 2],
             payload: Bytes::from(vec![i as u8; payload]),
@@ -318,9 +278,8 @@ mod tests {
 
     #[test]
     fn rows_read_back_in_dense_segments() {
-        let rows: Vec<_> = (0..40)
-            .map(|i| row(i, if i == 20 { 1 << 20 } else { 20_000 }))
-            .collect();
+        let rows: Vec<_> =
+            (0..40).map(|i| row(i, if i == 20 { 1 << 20 } else { 20_000 })).collect();
         let segments = write(&rows);
         assert!(segments.len() > 2);
         let mut next = RowNo(10);
@@ -339,25 +298,13 @@ mod tests {
         for at in 0..segment.data.len() {
             let mut data = segment.data.to_vec();
             data[at] ^= 4;
-            let bad = Segment {
-                data: data.into(),
-                ..segment.clone()
-            };
+            let bad = Segment { data: data.into(), ..segment.clone() };
             assert_eq!(bad.read(), Err(SegmentError::Crc(RowNo(10))), "byte {at}");
         }
         for bad in [
-            Segment {
-                first: RowNo(11),
-                ..segment.clone()
-            },
-            Segment {
-                lane: Lane::Control,
-                ..segment.clone()
-            },
-            Segment {
-                rows: 1,
-                ..segment.clone()
-            },
+            Segment { first: RowNo(11), ..segment.clone() },
+            Segment { lane: Lane::Control, ..segment.clone() },
+            Segment { rows: 1, ..segment.clone() },
         ] {
             assert!(bad.read().is_err());
         }
@@ -369,16 +316,8 @@ mod tests {
         for len in 0..segment.data.len() {
             let data = segment.data.slice(..len);
             let crc = checksum(segment.first, segment.lane, segment.rows, &data);
-            let bad = Segment {
-                data,
-                crc,
-                ..segment.clone()
-            };
-            assert_eq!(
-                bad.read(),
-                Err(SegmentError::Malformed(RowNo(10))),
-                "cut to {len}"
-            );
+            let bad = Segment { data, crc, ..segment.clone() };
+            assert_eq!(bad.read(), Err(SegmentError::Malformed(RowNo(10))), "cut to {len}");
         }
     }
 }

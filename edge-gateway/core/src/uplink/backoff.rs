@@ -39,10 +39,7 @@ mod tests {
         for failures in 0..100_u32 {
             let ceiling = (Backoff::FIRST_MS << failures.min(10)).min(Backoff::MAX_MS);
             let wait = backoff.failed(u64::from(failures) * 7919);
-            assert!(
-                (Backoff::MIN_MS..=ceiling).contains(&wait),
-                "{failures}: {wait}"
-            );
+            assert!((Backoff::MIN_MS..=ceiling).contains(&wait), "{failures}: {wait}");
         }
         backoff.succeeded();
         assert!(backoff.failed(u64::MAX) <= Backoff::FIRST_MS);

@@ -88,21 +88,11 @@ impl Rows {
         let number = batch.number.0;
         if builder.count() != batch.count {
             let (expected, found) = (batch.count, builder.count());
-            return Err(BuildError::Count {
-                number,
-                expected,
-                found,
-            });
+            return Err(BuildError::Count { number, expected, found });
         }
         let compressed = lz4(builder.records()).ok_or(BuildError::Encode(number))?;
-        let producer = BatchProducer {
-            id: batch.stream.pid,
-            epoch: batch.epoch,
-            base: batch.base,
-        };
-        builder
-            .seal(producer, Codec::Lz4, &compressed)
-            .ok_or(BuildError::Encode(number))
+        let producer = BatchProducer { id: batch.stream.pid, epoch: batch.epoch, base: batch.base };
+        builder.seal(producer, Codec::Lz4, &compressed).ok_or(BuildError::Encode(number))
     }
 }
 

@@ -136,13 +136,11 @@ impl Window {
         let Some(slot) = self.streams.get(&key) else {
             return StreamState::UNKNOWN;
         };
-        slot.batches
-            .back()
-            .map_or(slot.stream.acked, |batch| StreamState {
-                epoch: batch.epoch,
-                last: Some(batch.last()),
-                tag: batch.tag,
-            })
+        slot.batches.back().map_or(slot.stream.acked, |batch| StreamState {
+            epoch: batch.epoch,
+            last: Some(batch.last()),
+            tag: batch.tag,
+        })
     }
 
     /// Adds a batch that is on the disk; it will be sent in this session.
@@ -166,36 +164,21 @@ impl Window {
 
     /// The streams of a lane.
     pub fn streams(&self, lane: Lane) -> impl Iterator<Item = &Stream> {
-        self.streams
-            .values()
-            .map(|slot| &slot.stream)
-            .filter(move |stream| stream.lane == lane)
+        self.streams.values().map(|slot| &slot.stream).filter(move |stream| stream.lane == lane)
     }
 
     /// The partition count that the lane's unacknowledged batches were cut by.
     #[must_use]
     pub fn partitions(&self, lane: Lane) -> Option<u32> {
-        let slots = self
-            .streams
-            .values()
-            .filter(|slot| slot.stream.lane == lane);
-        slots
-            .filter_map(|slot| slot.batches.front())
-            .map(|batch| batch.partitions)
-            .next()
+        let slots = self.streams.values().filter(|slot| slot.stream.lane == lane);
+        slots.filter_map(|slot| slot.batches.front()).map(|batch| batch.partitions).next()
     }
 
     /// The first row of a lane that an unacknowledged batch was cut from.
     #[must_use]
     pub fn first_row(&self, lane: Lane) -> Option<RowNo> {
-        let fronts = self
-            .streams
-            .values()
-            .filter(|slot| slot.stream.lane == lane);
-        fronts
-            .filter_map(|slot| slot.batches.front())
-            .map(|batch| batch.from)
-            .min()
+        let fronts = self.streams.values().filter(|slot| slot.stream.lane == lane);
+        fronts.filter_map(|slot| slot.batches.front()).map(|batch| batch.from).min()
     }
 
     /// A session ended or has not begun: nothing is to be sent, no answer is waited for.
@@ -210,13 +193,8 @@ impl Window {
 
     /// Everything unacknowledged of this lane is to be sent in this session.
     pub fn open_lane(&mut self, lane: Lane) {
-        for slot in self
-            .streams
-            .values()
-            .filter(|slot| slot.stream.lane == lane)
-        {
-            self.unsent
-                .extend(slot.batches.iter().map(|b| (lane, b.number, b.stream)));
+        for slot in self.streams.values().filter(|slot| slot.stream.lane == lane) {
+            self.unsent.extend(slot.batches.iter().map(|b| (lane, b.number, b.stream)));
         }
     }
 
@@ -227,9 +205,7 @@ impl Window {
             return None;
         }
         let ready = |(_, _, key): &&(Lane, BatchNo, StreamKey)| {
-            self.streams
-                .get(key)
-                .is_some_and(|slot| slot.paused_until <= now)
+            self.streams.get(key).is_some_and(|slot| slot.paused_until <= now)
         };
         let next = *self.unsent.iter().find(ready)?;
         self.unsent.remove(&next);
@@ -239,17 +215,11 @@ impl Window {
         Some(batch)
     }
 
-    /// When a paused stream may be sent again.
+    /// When the next paused stream may be sent again; streams that may be sent now are not waited for.
     #[must_use]
-    pub fn next_retry(&self) -> Option<MonoMs> {
-        let waiting = self
-            .unsent
-            .iter()
-            .filter_map(|(_, _, key)| self.streams.get(key));
-        waiting
-            .map(|slot| slot.paused_until)
-            .filter(|at| *at > MonoMs::default())
-            .min()
+    pub fn next_retry(&self, now: MonoMs) -> Option<MonoMs> {
+        let waiting = self.unsent.iter().filter_map(|(_, _, key)| self.streams.get(key));
+        waiting.map(|slot| slot.paused_until).filter(|at| *at > now).min()
     }
 
     /// Frames without an answer.
@@ -281,10 +251,7 @@ impl Window {
         if state.epoch > acked.epoch {
             return Outcome::Forked;
         }
-        let found = slot
-            .batches
-            .iter()
-            .position(|batch| Some(batch.last()) == state.last);
+        let found = slot.batches.iter().position(|batch| Some(batch.last()) == state.last);
         if let Some(at) = found {
             return if slot.batches[at].tag == state.tag {
                 self.trim(answer.stream, at)
@@ -329,8 +296,7 @@ impl Window {
         slot.paused_until = now + (RETRY_MS << slot.rewinds.min(6));
         slot.rewinds = slot.rewinds.saturating_add(1);
         let lane = slot.stream.lane;
-        self.unsent
-            .extend(slot.batches.iter().map(|batch| (lane, batch.number, key)));
+        self.unsent.extend(slot.batches.iter().map(|batch| (lane, batch.number, key)));
         Outcome::Rewound
     }
 
@@ -340,11 +306,8 @@ impl Window {
         };
         let trimmed: Vec<_> = slot.batches.drain(..=at).collect();
         if let Some(last) = trimmed.last() {
-            slot.stream.acked = StreamState {
-                epoch: last.epoch,
-                last: Some(last.last()),
-                tag: last.tag,
-            };
+            slot.stream.acked =
+                StreamState { epoch: last.epoch, last: Some(last.last()), tag: last.tag };
         }
         (slot.rewinds, slot.paused_until) = (0, MonoMs::default());
         for batch in &trimmed {
@@ -357,11 +320,7 @@ impl Window {
 
     fn slot(&mut self, lane: Lane, key: StreamKey) -> &mut StreamWindow {
         self.streams.entry(key).or_insert_with(|| StreamWindow {
-            stream: Stream {
-                lane,
-                key,
-                acked: StreamState::UNKNOWN,
-            },
+            stream: Stream { lane, key, acked: StreamState::UNKNOWN },
             batches: VecDeque::new(),
             paused_until: MonoMs::default(),
             rewinds: 0,

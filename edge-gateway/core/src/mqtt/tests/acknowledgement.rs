@@ -18,24 +18,12 @@ fn acknowledgements_come_after_the_commit_and_in_order() {
         let handed_out = rig.feed(&burst.concat());
         assert_eq!(
             handed_out,
-            [
-                "publish 30 t a",
-                "publish 0 t b",
-                "publish 10 t c",
-                "publish 20 t d"
-            ]
+            ["publish 30 t a", "publish 0 t b", "publish 10 t c", "publish 20 t d"]
         );
-        assert_eq!(
-            rig.feed(&[0xc0, 0]),
-            ["send PINGRESP"],
-            "no acknowledgement before its commit"
-        );
+        assert_eq!(rig.feed(&[0xc0, 0]), ["send PINGRESP"], "no acknowledgement before its commit");
         assert_eq!(rig.commit(0), [""; 0]);
         assert_eq!(rig.commit(2), ["send PUBACK 30 0x00"]);
-        assert_eq!(
-            rig.commit(2),
-            ["send PUBACK 10 0x00", "send PUBACK 20 0x00"]
-        );
+        assert_eq!(rig.commit(2), ["send PUBACK 10 0x00", "send PUBACK 20 0x00"]);
     }
 }
 
@@ -43,19 +31,10 @@ fn acknowledgements_come_after_the_commit_and_in_order() {
 fn the_acknowledgement_is_four_bytes_in_both_versions() {
     for version in [V311, V5] {
         let mut rig = Rig::open(version);
-        rig.feed(
-            &[
-                publish1(version, 1, "t", b""),
-                publish1(version, 0x1234, "t", b""),
-            ]
-            .concat(),
-        );
+        rig.feed(&[publish1(version, 1, "t", b""), publish1(version, 0x1234, "t", b"")].concat());
         rig.connection.committed(rig.now, 2);
         let expected = &b"\x40\x02\x00\x01\x40\x02\x12\x34"[..];
-        assert_eq!(
-            rig.connection.poll_output(),
-            Some(Output::Send(expected.into()))
-        );
+        assert_eq!(rig.connection.poll_output(), Some(Output::Send(expected.into())));
     }
 }
 
@@ -69,11 +48,8 @@ fn a_refusal_waits_for_its_turn() {
         publish1(V5, 3, "$SYS", b""),
         publish1(V5, 4, "t", b""),
     ];
-    let sent: Vec<_> = rig
-        .feed(&burst.concat())
-        .into_iter()
-        .filter(|word| word.starts_with("send"))
-        .collect();
+    let sent: Vec<_> =
+        rig.feed(&burst.concat()).into_iter().filter(|word| word.starts_with("send")).collect();
     assert_eq!(sent, [""; 0]);
     assert_eq!(rig.commit(1), ["send PUBACK 1 0x00", "send PUBACK 2 0x90"]);
     assert_eq!(rig.commit(1), ["send PUBACK 3 0x90"]);
@@ -82,10 +58,7 @@ fn a_refusal_waits_for_its_turn() {
 
 #[test]
 fn what_the_store_refuses_is_refused_and_closes() {
-    let sequence = RejectReason::DeviceSequence {
-        expected: DeviceSeq(5),
-        first: DeviceSeq(9),
-    };
+    let sequence = RejectReason::DeviceSequence { expected: DeviceSeq(5), first: DeviceSeq(9) };
     for (reason, code, peer_fault) in [
         (RejectReason::Full, "0x97", false),
         (RejectReason::NotAuthorized, "0x87", true),
@@ -93,12 +66,8 @@ fn what_the_store_refuses_is_refused_and_closes() {
     ] {
         let mut rig = Rig::open(V5);
         rig.feed(
-            &[
-                publish1(V5, 1, "t", b""),
-                publish1(V5, 2, "t", b""),
-                publish1(V5, 3, "t", b""),
-            ]
-            .concat(),
+            &[publish1(V5, 1, "t", b""), publish1(V5, 2, "t", b""), publish1(V5, 3, "t", b"")]
+                .concat(),
         );
         rig.connection.committed(rig.now, 1);
         rig.connection.rejected(reason);
@@ -128,13 +97,7 @@ fn what_the_store_refuses_is_refused_and_closes() {
 #[test]
 fn a_rejection_while_a_bad_numbering_waits() {
     let mut rig = Rig::open(V5);
-    rig.feed(
-        &[
-            publish1(V5, 1, "t", b""),
-            publish_with(2, &[&user("cv-seq", "1")]),
-        ]
-        .concat(),
-    );
+    rig.feed(&[publish1(V5, 1, "t", b""), publish_with(2, &[&user("cv-seq", "1")])].concat());
     rig.connection.rejected(RejectReason::Full);
     let words = rig.feed(&[]);
     assert_eq!(words[..2], ["send PUBACK 1 0x97", "send DISCONNECT 0x97"]);
@@ -160,14 +123,9 @@ fn publishes_before_a_goodbye_are_still_handed_out() {
 
 #[test]
 fn takeover_and_shutdown() {
-    for (version, taken_over, shutdown) in [
-        (V311, None, None),
-        (
-            V5,
-            Some("send DISCONNECT 0x8e"),
-            Some("send DISCONNECT 0x8b"),
-        ),
-    ] {
+    for (version, taken_over, shutdown) in
+        [(V311, None, None), (V5, Some("send DISCONNECT 0x8e"), Some("send DISCONNECT 0x8b"))]
+    {
         let mut rig = Rig::open(version);
         rig.feed(&publish1(version, 1, "t", b""));
         rig.connection.taken_over();
@@ -182,10 +140,7 @@ fn takeover_and_shutdown() {
         rig.connection.shutdown();
         let words = rig.feed(&[]);
         assert!(shutdown.is_none_or(|word| words[0] == word));
-        assert!(
-            words[words.len() - 1].contains("shutting down"),
-            "{words:?}"
-        );
+        assert!(words[words.len() - 1].contains("shutting down"), "{words:?}");
     }
     assert!(!CloseReason::TakenOver.is_peer_fault() && !CloseReason::ShuttingDown.is_peer_fault());
 }
@@ -200,15 +155,9 @@ fn shutdown_before_the_connack_sends_no_disconnect() {
         let mut rig = Rig::new(version);
         rig.buf.extend_from_slice(&super::rig::connect(version));
         rig.connection.handle_input(rig.now, &mut rig.buf);
-        assert!(matches!(
-            rig.connection.poll_output(),
-            Some(Output::Connect(_))
-        ));
+        assert!(matches!(rig.connection.poll_output(), Some(Output::Connect(_))));
         rig.connection.shutdown();
-        let words = [
-            format!("send CONNACK {code}"),
-            "close the gateway is shutting down".into(),
-        ];
+        let words = [format!("send CONNACK {code}"), "close the gateway is shutting down".into()];
         assert_eq!(rig.feed(&[]), words);
     }
 }
@@ -216,13 +165,10 @@ fn shutdown_before_the_connack_sends_no_disconnect() {
 /// The first packet sent after what is fed, byte for byte.
 fn first_sent(connect: &[u8], bytes: &[u8]) -> Vec<u8> {
     let mut rig = Rig::open_with(V5, MqttLimits::default(), connect);
-    let sent = rig
-        .feed_raw(bytes)
-        .into_iter()
-        .find_map(|output| match output {
-            Output::Send(bytes) => Some(bytes.to_vec()),
-            Output::Connect(_) | Output::Publish(_) | Output::Refused(_) | Output::Close(_) => None,
-        });
+    let sent = rig.feed_raw(bytes).into_iter().find_map(|output| match output {
+        Output::Send(bytes) => Some(bytes.to_vec()),
+        Output::Connect(_) | Output::Publish(_) | Output::Refused(_) | Output::Close(_) => None,
+    });
     sent.unwrap()
 }
 
@@ -238,21 +184,12 @@ fn reason_strings_only_where_the_client_takes_them() {
     assert_eq!(first_sent(&connect(&[0x17, 1]), &refused), explained);
     assert_eq!(first_sent(&connect(&[0x17, 0]), &refused), bare);
     let len = u8::try_from(explained.len()).unwrap();
-    assert_eq!(
-        first_sent(&connect(&[0x27, 0, 0, 0, len]), &refused),
-        explained
-    );
-    assert_eq!(
-        first_sent(&connect(&[0x27, 0, 0, 0, len - 1]), &refused),
-        bare
-    );
+    assert_eq!(first_sent(&connect(&[0x27, 0, 0, 0, len]), &refused), explained);
+    assert_eq!(first_sent(&connect(&[0x27, 0, 0, 0, len - 1]), &refused), bare);
 
     // DISCONNECT may explain itself to everybody who has room.
     let wrong = publish1(V5, 0, "t", b"");
     let goodbye = first_sent(&connect(&[0x17, 0]), &wrong);
     assert!(String::from_utf8_lossy(&goodbye).contains("packet identifier 0"));
-    assert_eq!(
-        first_sent(&connect(&[0x27, 0, 0, 0, 20]), &wrong),
-        [0xe0, 1, 0x82]
-    );
+    assert_eq!(first_sent(&connect(&[0x27, 0, 0, 0, 20]), &wrong), [0xe0, 1, 0x82]);
 }

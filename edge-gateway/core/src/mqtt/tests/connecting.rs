@@ -34,10 +34,7 @@ fn what_a_connect_says_reaches_the_shell() {
         };
         let got = request(version, &bytes);
         assert_eq!(got, expected);
-        assert!(
-            !format!("{got:?}").contains("secret"),
-            "secrets stay out of logs"
-        );
+        assert!(!format!("{got:?}").contains("secret"), "secrets stay out of logs");
     }
 }
 
@@ -47,10 +44,7 @@ fn a_client_without_identifier_gets_one() {
     let v5 = request(V5, &connect_with(V5, 0, 0, &[], &[&string("")]));
     let expected = format!("auto-{ENTROPY:032x}");
     for request in [v3, v5] {
-        assert_eq!(
-            (&*request.client_id, request.client_id_assigned),
-            (expected.as_str(), true)
-        );
+        assert_eq!((&*request.client_id, request.client_id_assigned), (expected.as_str(), true));
     }
 }
 
@@ -65,22 +59,14 @@ fn connacks_of_success_are_golden() {
     let connack5 = |parts: &[&[u8]]| packet(0x20, &[&[0, 0], &properties(parts)]);
     let table = [
         (V311, connect(V311), vec![0x20, 2, 0, 0]),
-        (
-            V311,
-            connect_with(V311, 0, 0, &[], &[&string("x")]),
-            vec![0x20, 2, 0, 0],
-        ),
+        (V311, connect_with(V311, 0, 0, &[], &[&string("x")]), vec![0x20, 2, 0, 0]),
         (V5, connect(V5), connack5(&[limits, alias])),
         (
             V5,
             connect_with(V5, 0, 0, &[expiry], &[&string("x")]),
             connack5(&[&[0x11, 0, 0, 0, 0], limits, alias]),
         ),
-        (
-            V5,
-            connect_with(V5, 0b10, 0, &[], &[&string("")]),
-            connack5(&[limits, &assigned, alias]),
-        ),
+        (V5, connect_with(V5, 0b10, 0, &[], &[&string("")]), connack5(&[limits, &assigned, alias])),
     ];
     for (version, bytes, expected) in table {
         let outputs = Rig::new(version).feed_raw(&bytes);
@@ -97,10 +83,7 @@ fn check_refused(table: Vec<Row<'_>>) {
         let (last, before) = outputs.split_last().unwrap();
         let answer = connack.map(|code| format!("send CONNACK {code}"));
         assert_eq!(before, answer.as_slice(), "{reason}: {outputs:?}");
-        assert!(
-            last.starts_with("close ") && last.contains(reason),
-            "{reason}: {outputs:?}"
-        );
+        assert!(last.starts_with("close ") && last.contains(reason), "{reason}: {outputs:?}");
     }
 }
 
@@ -116,27 +99,12 @@ fn foreign_and_unsupported_protocols() {
         (V311, level(0x84), Some("0x01"), "level 132"),
         (V5, level(6), Some("0x84"), "level 6"),
         (V5, level(0xff), Some("0x84"), "level 255"),
-        (
-            V311,
-            packet(0x10, &[b"\0\x04mqtt\x04\x02\0\0", &id]),
-            None,
-            "protocol name",
-        ),
+        (V311, packet(0x10, &[b"\0\x04mqtt\x04\x02\0\0", &id]), None, "protocol name"),
         (V311, packet(0x10, &[b"\0\x04MQ"]), None, "protocol name"),
         (V311, packet(0x10, &[]), None, "protocol name"),
-        (
-            V311,
-            b"GET / HTTP/1.1\r\n\r\n".to_vec(),
-            None,
-            "not a CONNECT",
-        ),
+        (V311, b"GET / HTTP/1.1\r\n\r\n".to_vec(), None, "not a CONNECT"),
         (V311, packet(0xc0, &[]), None, "not a CONNECT"),
-        (
-            V311,
-            packet(0x11, &[b"\0\x04MQTT\x04\x02\0\0", &id]),
-            None,
-            "not a CONNECT",
-        ),
+        (V311, packet(0x11, &[b"\0\x04MQTT\x04\x02\0\0", &id]), None, "not a CONNECT"),
         (V311, vec![0x10, 0xff, 0xff, 0xff, 0xff], None, "four bytes"),
     ]);
 }
@@ -149,42 +117,12 @@ fn what_this_server_does_not_offer() {
     let long = string("x".repeat(CLIENT_ID_LEN_MAX + 1));
     let method: &[u8] = &[&[0x15], string("SCRAM").as_slice()].concat();
     check_refused(vec![
-        (
-            V311,
-            connect_with(V311, 0b0000_0110, 0, &[], &[&will3]),
-            Some("0x03"),
-            "wills",
-        ),
-        (
-            V5,
-            connect_with(V5, 0b0010_1110, 0, &[], &[&will5]),
-            Some("0x83"),
-            "wills",
-        ),
-        (
-            V311,
-            connect_with(V311, 0, 0, &[], &[&string("")]),
-            Some("0x02"),
-            "identifier",
-        ),
-        (
-            V311,
-            connect_with(V311, 2, 0, &[], &[&long]),
-            Some("0x02"),
-            "identifier",
-        ),
-        (
-            V5,
-            connect_with(V5, 2, 0, &[], &[&long]),
-            Some("0x85"),
-            "identifier",
-        ),
-        (
-            V5,
-            connect_with(V5, 2, 0, &[method], &[&id]),
-            Some("0x8c"),
-            "enhanced",
-        ),
+        (V311, connect_with(V311, 0b0000_0110, 0, &[], &[&will3]), Some("0x03"), "wills"),
+        (V5, connect_with(V5, 0b0010_1110, 0, &[], &[&will5]), Some("0x83"), "wills"),
+        (V311, connect_with(V311, 0, 0, &[], &[&string("")]), Some("0x02"), "identifier"),
+        (V311, connect_with(V311, 2, 0, &[], &[&long]), Some("0x02"), "identifier"),
+        (V5, connect_with(V5, 2, 0, &[], &[&long]), Some("0x85"), "identifier"),
+        (V5, connect_with(V5, 2, 0, &[method], &[&id]), Some("0x8c"), "enhanced"),
     ]);
 }
 
@@ -200,13 +138,7 @@ fn connects_that_break_the_rules() {
         (V5, 0b0000_0010, &[&nul], Some("0x81"), "U+0000"),
         (V5, 0b1000_0010, &[&id, &nul], Some("0x81"), "U+0000"),
         (V311, 0b0000_0010, &[b"\0\x01\xff"], None, "UTF-8"),
-        (
-            V5,
-            0b0000_0010,
-            &[b"\0\x03\xed\xa0\x80"],
-            Some("0x81"),
-            "UTF-8",
-        ),
+        (V5, 0b0000_0010, &[b"\0\x03\xed\xa0\x80"], Some("0x81"), "UTF-8"),
         (V311, 0b0000_0011, &[&id], None, "reserved flag"),
         (V5, 0b0000_0011, &[&id], Some("0x81"), "reserved flag"),
         (V311, 0b0010_0010, &[&id], None, "without a will"),
@@ -215,39 +147,18 @@ fn connects_that_break_the_rules() {
         (V5, 0b0001_1110, &[&will5], Some("0x81"), "above 2"),
         (V311, 0b0100_0010, &[&id, &id], None, "without a user"),
         (V311, 0b0000_0010, &[&id, b"!"], None, "after the last"),
-        (
-            V5,
-            0b0000_0010,
-            &[&id, b"!"],
-            Some("0x81"),
-            "after the last",
-        ),
+        (V5, 0b0000_0010, &[&id, b"!"], Some("0x81"), "after the last"),
     ];
     let row = |(version, flags, payload, code, reason): Flags<'_>| {
-        check_refused(vec![(
-            version,
-            connect_with(version, flags, 0, &[], payload),
-            code,
-            reason,
-        )]);
+        check_refused(vec![(version, connect_with(version, flags, 0, &[], payload), code, reason)]);
     };
     table.into_iter().for_each(row);
 
     let long_way = [b"\x10\x8e\0\0\x04MQTT\x05\x02\0\0\0".as_slice(), &id].concat();
     let long_properties = packet(0x10, &[b"\0\x04MQTT\x05\x02\0\0\x80\0", &id]);
     check_refused(vec![
-        (
-            V311,
-            connect_with(V311, 0b1000_0010, 0, &[], &[&id]),
-            None,
-            "cut short",
-        ),
-        (
-            V5,
-            packet(0x10, &[b"\0\x04MQTT\x05"]),
-            Some("0x81"),
-            "without flags",
-        ),
+        (V311, connect_with(V311, 0b1000_0010, 0, &[], &[&id]), None, "cut short"),
+        (V5, packet(0x10, &[b"\0\x04MQTT\x05"]), Some("0x81"), "without flags"),
         (V5, long_properties, Some("0x81"), "needs"),
         (V5, long_way, Some("0x81"), "needs"),
     ]);
@@ -268,12 +179,7 @@ fn properties_of_connects() {
         (nul, "0x81", "U+0000"),
     ];
     let row = |(props, code, reason)| {
-        (
-            V5,
-            connect_with(V5, 2, 0, &[props], &[&string("x")]),
-            Some(code),
-            reason,
-        )
+        (V5, connect_with(V5, 2, 0, &[props], &[&string("x")]), Some(code), reason)
     };
     check_refused(table.map(row).into());
 }
@@ -281,10 +187,7 @@ fn properties_of_connects() {
 #[test]
 fn an_mqtt_5_password_needs_no_user_name() {
     let bytes = connect_with(V5, 0b0100_0010, 0, &[], &[&string("x"), &string("token")]);
-    assert_eq!(
-        request(V5, &bytes).password,
-        Some(Bytes::from_static(b"token"))
-    );
+    assert_eq!(request(V5, &bytes).password, Some(Bytes::from_static(b"token")));
 }
 
 #[test]
@@ -302,23 +205,15 @@ fn refusals_have_their_codes_in_both_versions() {
             let mut rig = Rig::new(version);
             rig.buf.extend_from_slice(&connect(version));
             rig.connection.handle_input(rig.now, &mut rig.buf);
-            assert!(matches!(
-                rig.connection.poll_output(),
-                Some(Output::Connect(_))
-            ));
+            assert!(matches!(rig.connection.poll_output(), Some(Output::Connect(_))));
             rig.connection.refuse_connect(refusal);
             rig.connection.refuse_connect(refusal);
-            let words = [
-                format!("send CONNACK {code}"),
-                format!("close connect refused: {refusal}"),
-            ];
+            let words =
+                [format!("send CONNACK {code}"), format!("close connect refused: {refusal}")];
             assert_eq!(rig.feed(b"more"), words);
             assert!(rig.buf.is_empty());
         }
-        assert_eq!(
-            CloseReason::ConnectRefused(refusal).is_peer_fault(),
-            peer_fault
-        );
+        assert_eq!(CloseReason::ConnectRefused(refusal).is_peer_fault(), peer_fault);
     }
 }
 
@@ -331,19 +226,12 @@ fn nothing_is_read_before_the_decision() {
         rig.connection.handle_input(rig.now, &mut rig.buf);
     }
     assert!(!rig.connection.wants_input());
-    assert!(matches!(
-        rig.connection.poll_output(),
-        Some(Output::Connect(_))
-    ));
+    assert!(matches!(rig.connection.poll_output(), Some(Output::Connect(_))));
     assert_eq!(rig.connection.poll_output(), None);
     rig.connection.accept_connect(rig.now);
     assert_eq!(rig.feed(&[]), ["send CONNACK 0x00", "send PINGRESP"]);
     rig.connection.accept_connect(rig.now);
-    assert_eq!(
-        rig.feed(&[]),
-        [""; 0],
-        "there is nothing to accept any more"
-    );
+    assert_eq!(rig.feed(&[]), [""; 0], "there is nothing to accept any more");
 }
 
 #[test]

@@ -81,10 +81,7 @@ impl Shell {
         assert!(!self.closed, "an output after the close: {output:?}");
         match output {
             Output::Publish(publish) => {
-                let id = publish
-                    .delivery
-                    .packet_id()
-                    .map_or(0, std::num::NonZero::get);
+                let id = publish.delivery.packet_id().map_or(0, std::num::NonZero::get);
                 self.pending.push_back(id);
                 assert!(!publish.topic.as_str().is_empty());
                 assert!(!publish.topic.as_str().contains(['+', '#', '\0']));
@@ -100,11 +97,7 @@ impl Shell {
         while let [first, len, rest @ ..] = bytes {
             if let (0x40, 2, [high, low, ..]) = (*first, *len, rest) {
                 let id = u16::from_be_bytes([*high, *low]);
-                assert_eq!(
-                    Some(id),
-                    self.owed.pop_front(),
-                    "an acknowledgement without a commit"
-                );
+                assert_eq!(Some(id), self.owed.pop_front(), "an acknowledgement without a commit");
             }
             let Some(next) = rest.get(usize::from(*len)..) else {
                 break;
@@ -119,10 +112,8 @@ impl Shell {
         self.owed.extend(committed);
         self.connection.committed(MonoMs(now), count);
         if !self.pending.is_empty() && random.below(20) == 0 {
-            let sequence = RejectReason::DeviceSequence {
-                expected: DeviceSeq(1),
-                first: DeviceSeq(2),
-            };
+            let sequence =
+                RejectReason::DeviceSequence { expected: DeviceSeq(1), first: DeviceSeq(2) };
             self.connection.rejected(if random.below(2) == 0 {
                 RejectReason::Full
             } else {
@@ -131,10 +122,7 @@ impl Shell {
             self.pending.clear();
         }
         self.input(now, &[]);
-        assert!(
-            self.closed || self.owed.is_empty(),
-            "committed and not acknowledged"
-        );
+        assert!(self.closed || self.owed.is_empty(), "committed and not acknowledged");
     }
 }
 
@@ -145,17 +133,7 @@ fn corpus(version: MqttVersion) -> Vec<Vec<u8>> {
         publish1(version, 7, "a/b", b"some payload"),
         publish1(version, 8, "$SYS/x", b""),
         packet(0x34, &[&string("q"), &[0, 1], props, b"2"]),
-        packet(
-            0x82,
-            &[
-                &[0, 9],
-                props,
-                &string("$share/g/a/+/#"),
-                &[1],
-                &string("b"),
-                &[0],
-            ],
-        ),
+        packet(0x82, &[&[0, 9], props, &string("$share/g/a/+/#"), &[1], &string("b"), &[0]]),
         packet(0xa2, &[&[0, 9], props, &string("a/#")]),
         packet(0x62, &[&[0, 3]]),
         packet(0x40, &[&[0, 3]]),
@@ -165,27 +143,13 @@ fn corpus(version: MqttVersion) -> Vec<Vec<u8>> {
         connect(version),
     ];
     if version == V5 {
-        let numbered = [
-            user("cv-queue", "1"),
-            user("cv-seq", "2"),
-            user("cv-lost", "1"),
-        ]
-        .concat();
+        let numbered = [user("cv-queue", "1"), user("cv-seq", "2"), user("cv-lost", "1")].concat();
         packets.extend([
-            publish_with(
-                9,
-                &[&[0x01, 1, 0x02, 0, 0, 0, 9, 0x23, 0, 3], &user("k", "v")],
-            ),
+            publish_with(9, &[&[0x01, 1, 0x02, 0, 0, 0, 9, 0x23, 0, 3], &user("k", "v")]),
             publish_with(10, &[&numbered]),
-            packet(
-                0x32,
-                &[&string(""), &[0, 11], &properties(&[&[0x23, 0, 3]]), b"x"],
-            ),
+            packet(0x32, &[&string(""), &[0, 11], &properties(&[&[0x23, 0, 3]]), b"x"]),
             packet(0x40, &[&[0, 3, 0x97], &properties(&[&[0x1f, 0, 1, b'x']])]),
-            packet(
-                0xe0,
-                &[&[4], &properties(&[&[0x11, 0, 0, 0, 0], &user("a", "b")])],
-            ),
+            packet(0xe0, &[&[4], &properties(&[&[0x11, 0, 0, 0, 0], &user("a", "b")])]),
             packet(0xf0, &[&[0x18], &properties(&[&[0x15, 0, 1, b'x']])]),
         ]);
     }
@@ -197,9 +161,7 @@ fn openers(version: MqttVersion) -> Vec<Vec<u8>> {
     let will = [string("id"), string("t"), string("bye")].concat();
     let will5 = [string("id"), vec![0], string("t"), string("bye")].concat();
     let will = if version == V5 { will5 } else { will };
-    let rich: &[u8] = &[
-        0x11, 0, 0, 0, 1, 0x21, 0, 5, 0x27, 0, 0, 1, 0, 0x22, 0, 1, 0x17, 0,
-    ];
+    let rich: &[u8] = &[0x11, 0, 0, 0, 1, 0x21, 0, 5, 0x27, 0, 0, 1, 0, 0x22, 0, 1, 0x17, 0];
     vec![
         connect(version),
         connect_with(version, 0b1100_0010, 30, &[rich, &user("a", "b")], &[&all]),
@@ -264,11 +226,7 @@ fn packets_gone_wrong_do_no_harm() {
         for now in 1..9 {
             // Half of them publish: the other packets mostly end the connection.
             let choice = random.below(packets[version].len());
-            let choice = if random.below(2) == 0 {
-                choice % 3
-            } else {
-                choice
-            };
+            let choice = if random.below(2) == 0 { choice % 3 } else { choice };
             let mut bytes = packets[version][choice].clone();
             if random.below(3) == 0 {
                 mutate(&mut random, &mut bytes);
@@ -304,19 +262,11 @@ fn streams_may_be_cut_anywhere() {
         let mut streams: Vec<Vec<u8>> = corpus(version)
             .into_iter()
             .map(|last| {
-                let first = [
-                    connect(version),
-                    publish1(version, 1, "t", b"first"),
-                    vec![0xc0, 0],
-                ];
+                let first = [connect(version), publish1(version, 1, "t", b"first"), vec![0xc0, 0]];
                 [first.concat(), last, publish0(version, "t", b"after")].concat()
             })
             .collect();
-        streams.extend(
-            openers(version)
-                .into_iter()
-                .map(|first| [first, vec![0xc0, 0]].concat()),
-        );
+        streams.extend(openers(version).into_iter().map(|first| [first, vec![0xc0, 0]].concat()));
         let mut random = Random::new(42);
         for _ in 0..200 {
             let mut stream = streams[random.below(streams.len())].clone();
@@ -326,10 +276,7 @@ fn streams_may_be_cut_anywhere() {
         for stream in streams {
             let whole = joined(Rig::new(version).feed_raw(&stream));
             let mut rig = Rig::new(version);
-            let bytewise = stream
-                .iter()
-                .flat_map(|byte| rig.feed_raw(&[*byte]))
-                .collect();
+            let bytewise = stream.iter().flat_map(|byte| rig.feed_raw(&[*byte])).collect();
             assert_eq!(joined(bytewise), whole, "byte by byte: {stream:x?}");
             for at in 1..stream.len() {
                 let mut rig = Rig::new(version);

@@ -21,28 +21,14 @@ const STRICTER: [&str; 6] = [
 
 #[test]
 fn both_read_publishes_alike() {
-    let props: &[u8] = &[
-        1, 1, 2, 0, 0, 0, 9, 3, 0, 1, b'c', 8, 0, 1, b'r', 9, 0, 1, 0, 0x23, 0, 3,
-    ];
+    let props: &[u8] = &[1, 1, 2, 0, 0, 0, 9, 3, 0, 1, b'c', 8, 0, 1, b'r', 9, 0, 1, 0, 0x23, 0, 3];
     let seeds = [
         (V311, publish0(V311, "a/b", b"x")),
         (V311, publish1(V311, 7, "grün", b"payload")),
         (V5, publish0(V5, "a/b", b"x")),
-        (
-            V5,
-            publish_with(9, &[props, &user("k", "v"), &user("k", "")]),
-        ),
-        (
-            V5,
-            publish_with(10, &[&user("cv-queue", "1"), &user(SEQUENCE_PROPERTY, "2")]),
-        ),
-        (
-            V5,
-            packet(
-                0x3b,
-                &[&string(""), &[0, 11], &properties(&[&[0x23, 0, 3]]), b"x"],
-            ),
-        ),
+        (V5, publish_with(9, &[props, &user("k", "v"), &user("k", "")])),
+        (V5, publish_with(10, &[&user("cv-queue", "1"), &user(SEQUENCE_PROPERTY, "2")])),
+        (V5, packet(0x3b, &[&string(""), &[0, 11], &properties(&[&[0x23, 0, 3]]), b"x"])),
     ];
     let (mut taken, mut refused) = (0, 0);
     for seed in 0..ROUNDS {
@@ -66,10 +52,7 @@ fn both_read_publishes_alike() {
             }
         }
     }
-    assert!(
-        taken > 10_000 && refused > 10_000,
-        "taken {taken}, refused {refused}"
-    );
+    assert!(taken > 10_000 && refused > 10_000, "taken {taken}, refused {refused}");
 }
 
 fn check_taken(version: MqttVersion, header: FixedHeader, body: &Bytes, ours: &Parsed) {
@@ -79,10 +62,7 @@ fn check_taken(version: MqttVersion, header: FixedHeader, body: &Bytes, ours: &P
                 library_v3(header, body).unwrap_or_else(|error| panic!("{error}: {body:x?}"));
             assert_eq!(
                 fields(ours),
-                (
-                    &*theirs.topic_name,
-                    theirs.qos_pid.pid().map(|pid| pid.value())
-                )
+                (&*theirs.topic_name, theirs.qos_pid.pid().map(|pid| pid.value()))
             );
             assert_eq!((ours.retain, ours.dup), (theirs.retain, theirs.dup));
             assert_eq!(ours.payload, theirs.payload);
@@ -99,27 +79,15 @@ fn check_taken(version: MqttVersion, header: FixedHeader, body: &Bytes, ours: &P
 }
 
 fn check_taken_v5(ours: &Parsed, theirs: &v5::Publish) {
-    assert_eq!(
-        fields(ours),
-        (
-            &*theirs.topic_name,
-            theirs.qos_pid.pid().map(|pid| pid.value())
-        )
-    );
+    assert_eq!(fields(ours), (&*theirs.topic_name, theirs.qos_pid.pid().map(|pid| pid.value())));
     assert_eq!((ours.retain, ours.dup), (theirs.retain, theirs.dup));
     assert_eq!(ours.payload, theirs.payload);
     assert_eq!(ours.topic_alias, theirs.properties.topic_alias);
     let numbering = |name: &str| ["cv-queue", "cv-seq", "cv-lost"].contains(&name);
     let properties = ours.properties.as_deref().cloned().unwrap_or_default();
     let text = |text: &Option<Text>| text.as_ref().map(|text| text.as_str().to_owned());
-    assert_eq!(
-        properties.payload_is_utf8,
-        theirs.properties.payload_is_utf8.unwrap_or(false)
-    );
-    assert_eq!(
-        properties.message_expiry_s,
-        theirs.properties.message_expiry_interval
-    );
+    assert_eq!(properties.payload_is_utf8, theirs.properties.payload_is_utf8.unwrap_or(false));
+    assert_eq!(properties.message_expiry_s, theirs.properties.message_expiry_interval);
     assert_eq!(
         text(&properties.content_type).as_deref(),
         theirs.properties.content_type.as_deref()
@@ -128,19 +96,13 @@ fn check_taken_v5(ours: &Parsed, theirs: &v5::Publish) {
         text(&properties.response_topic).as_deref(),
         theirs.properties.response_topic.as_deref()
     );
-    assert_eq!(
-        properties.correlation_data,
-        theirs.properties.correlation_data
-    );
+    assert_eq!(properties.correlation_data, theirs.properties.correlation_data);
     let theirs: Vec<_> = (theirs.properties.user_properties.iter())
         .map(|property| (&*property.name, &*property.value))
         .filter(|(name, _)| !numbering(name))
         .collect();
-    let ours: Vec<_> = properties
-        .user
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
+    let ours: Vec<_> =
+        properties.user.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(ours, theirs);
 }
 

@@ -36,25 +36,15 @@ fn every_field_of_a_publish() {
         &[user("cv-seq", "12"), user("cv-lost", "3")].concat(),
         &user("unit", "K"),
     ];
-    let bytes = packet(
-        0x3b,
-        &[&string("a/ü"), &[1, 2], &properties(&props), b"\xff\0"],
-    );
+    let bytes = packet(0x3b, &[&string("a/ü"), &[1, 2], &properties(&props), b"\xff\0"]);
     let publish = published(Rig::open(V5).feed_raw(&bytes).remove(0));
     assert_eq!(publish.topic.as_str(), "a/ü");
     assert_eq!(publish.payload, &b"\xff\0"[..]);
-    assert_eq!(
-        (publish.delivery.qos(), publish.retain, publish.dup),
-        (1, true, true)
-    );
+    assert_eq!((publish.delivery.qos(), publish.retain, publish.dup), (1, true, true));
     assert_eq!(publish.delivery.packet_id().unwrap().get(), 0x102);
     assert_eq!(
         publish.sequence,
-        Some(DeviceSequence {
-            queue: QueueId(7),
-            first: DeviceSeq(12),
-            lost_before: 3
-        })
+        Some(DeviceSequence { queue: QueueId(7), first: DeviceSeq(12), lost_before: 3 })
     );
     let user = [(text("unit"), text("°C")), (text("unit"), text("K"))];
     assert_eq!(publish.user_properties(), user);
@@ -76,10 +66,7 @@ fn plain_publishes_keep_no_properties() {
     for (version, bytes) in [
         (V311, publish1(V311, 1, "t", b"")),
         (V5, publish1(V5, 1, "t", b"")),
-        (
-            V5,
-            publish_with(1, &[&user("cv-queue", "1"), &user("cv-seq", "1")]),
-        ),
+        (V5, publish_with(1, &[&user("cv-queue", "1"), &user("cv-seq", "1")])),
     ] {
         let publish = published(Rig::open(version).feed_raw(&bytes).remove(0));
         assert_eq!(publish.properties, None);
@@ -97,21 +84,16 @@ fn fields_share_the_read_buffer() {
     rig.connection.handle_input(rig.now, &mut rig.buf);
     let publish = published(rig.connection.poll_output().unwrap());
     let (name, value) = publish.user_properties()[0].clone();
-    for bytes in [
-        publish.topic.into_bytes(),
-        publish.payload,
-        name.into_bytes(),
-        value.into_bytes(),
-    ] {
+    for bytes in
+        [publish.topic.into_bytes(), publish.payload, name.into_bytes(), value.into_bytes()]
+    {
         assert!(range.contains(&bytes.as_ptr()));
     }
 }
 
 #[test]
 fn large_and_empty_payloads_come_byte_for_byte() {
-    let large: Vec<u8> = (0..300 * 1024_u32)
-        .map(|i| i.to_le_bytes()[i as usize % 3])
-        .collect();
+    let large: Vec<u8> = (0..300 * 1024_u32).map(|i| i.to_le_bytes()[i as usize % 3]).collect();
     for version in [V311, V5] {
         for payload in [&large[..], &[]] {
             let outputs = Rig::open(version).feed_raw(&publish1(version, 1, "t", payload));
@@ -124,15 +106,7 @@ fn large_and_empty_payloads_come_byte_for_byte() {
 fn topic_aliases() {
     let alias = |topic: &str, alias: u16, id: u16| {
         let [high, low] = alias.to_be_bytes();
-        packet(
-            0x32,
-            &[
-                &string(topic),
-                &id.to_be_bytes(),
-                &properties(&[&[0x23, high, low]]),
-                b"x",
-            ],
-        )
+        packet(0x32, &[&string(topic), &id.to_be_bytes(), &properties(&[&[0x23, high, low]]), b"x"])
     };
     let mut rig = Rig::open(V5);
     assert_eq!(rig.feed(&alias("one", 1, 1)), ["publish 1 one x"]);
@@ -147,10 +121,7 @@ fn topic_aliases() {
     assert_eq!(rig.feed(&alias("", 2, 8)), refused);
     assert_eq!(
         rig.feed(&alias("", 3, 9)),
-        [
-            "send DISCONNECT 0x82",
-            "close protocol error: a topic alias that stands for nothing"
-        ]
+        ["send DISCONNECT 0x82", "close protocol error: a topic alias that stands for nothing"]
     );
 }
 
@@ -161,69 +132,30 @@ fn refused_publishes_leave_an_mqtt_5_connection_open() {
     let many: Vec<_> = many.iter().map(Vec::as_slice).collect();
     let big = user("a", &"b".repeat(USER_PROPERTIES_LEN_MAX));
     let table = [
-        (
-            publish1(V5, 4, "$SYS/x", b"x"),
-            "0x90",
-            PublishRefusal::ReservedTopic,
-        ),
-        (
-            publish1(V5, 4, "$", b"x"),
-            "0x90",
-            PublishRefusal::ReservedTopic,
-        ),
-        (
-            publish1(V5, 4, &long, b"x"),
-            "0x90",
-            PublishRefusal::TopicTooLong,
-        ),
-        (
-            publish_with(4, &many),
-            "0x97",
-            PublishRefusal::UserProperties,
-        ),
-        (
-            publish_with(4, &[&big]),
-            "0x97",
-            PublishRefusal::UserProperties,
-        ),
+        (publish1(V5, 4, "$SYS/x", b"x"), "0x90", PublishRefusal::ReservedTopic),
+        (publish1(V5, 4, "$", b"x"), "0x90", PublishRefusal::ReservedTopic),
+        (publish1(V5, 4, &long, b"x"), "0x90", PublishRefusal::TopicTooLong),
+        (publish_with(4, &many), "0x97", PublishRefusal::UserProperties),
+        (publish_with(4, &[&big]), "0x97", PublishRefusal::UserProperties),
     ];
     for (bytes, code, refusal) in table {
         let mut rig = Rig::open(V5);
-        let words = [
-            format!("refused {refusal}"),
-            format!("send PUBACK 4 {code}"),
-        ];
+        let words = [format!("refused {refusal}"), format!("send PUBACK 4 {code}")];
         assert_eq!(rig.feed(&bytes), words);
         assert_eq!(rig.feed(&publish1(V5, 5, "t", b"x")), ["publish 5 t x"]);
     }
     let fits = user("a", &"b".repeat(USER_PROPERTIES_LEN_MAX - 1));
-    assert_eq!(
-        Rig::open(V5).feed(&publish_with(4, &many[1..])),
-        ["publish 4 t x"]
-    );
-    assert_eq!(
-        Rig::open(V5).feed(&publish_with(4, &[&fits])),
-        ["publish 4 t x"]
-    );
+    assert_eq!(Rig::open(V5).feed(&publish_with(4, &many[1..])), ["publish 4 t x"]);
+    assert_eq!(Rig::open(V5).feed(&publish_with(4, &[&fits])), ["publish 4 t x"]);
     let topic = &long[1..];
-    assert_eq!(
-        Rig::open(V5).feed(&publish1(V5, 4, topic, b"x")),
-        [format!("publish 4 {topic} x")]
-    );
+    assert_eq!(Rig::open(V5).feed(&publish1(V5, 4, topic, b"x")), [format!("publish 4 {topic} x")]);
 }
 
 #[test]
 fn a_refused_qos_0_publish_is_only_reported() {
     let mut rig = Rig::open(V5);
     let outputs = rig.feed_raw(&publish0(V5, "$SYS/x", b"x"));
-    let Output::Refused(Refused {
-        topic,
-        delivery,
-        refusal,
-    }) = &outputs[0]
-    else {
-        panic!()
-    };
+    let Output::Refused(Refused { topic, delivery, refusal }) = &outputs[0] else { panic!() };
     assert_eq!((topic.as_str(), delivery.qos()), ("$SYS/x", 0));
     assert_eq!(*refusal, PublishRefusal::ReservedTopic);
     assert_eq!(outputs.len(), 1);
@@ -252,27 +184,13 @@ fn a_bad_numbering_closes_after_what_came_before() {
         assert_eq!(rig.feed(&publish1(V5, 1, "t", b"x")), ["publish 1 t x"]);
         let refused = rig.feed(&publish_with(id, &props));
         assert_eq!(refused.len(), 1, "{refused:?}");
-        assert!(
-            refused[0].starts_with("refused device sequence: "),
-            "{refused:?}"
-        );
+        assert!(refused[0].starts_with("refused device sequence: "), "{refused:?}");
         assert!(!rig.connection.wants_input());
-        assert_eq!(
-            rig.feed(&publish1(V5, 3, "t", b"x")),
-            [""; 0],
-            "nothing more is taken"
-        );
+        assert_eq!(rig.feed(&publish1(V5, 3, "t", b"x")), [""; 0], "nothing more is taken");
         let after = rig.commit(1);
-        let codes = [
-            "send PUBACK 1 0x00",
-            "send PUBACK 2 0x83",
-            "send DISCONNECT 0x83",
-        ];
+        let codes = ["send PUBACK 1 0x00", "send PUBACK 2 0x83", "send DISCONNECT 0x83"];
         assert_eq!(after[..3], codes);
-        assert!(
-            after[3].starts_with("close publish refused: device sequence: "),
-            "{after:?}"
-        );
+        assert!(after[3].starts_with("close publish refused: device sequence: "), "{after:?}");
 
         // With nothing before it, at once.
         let words = Rig::open(V5).feed(&publish_with(id, &props));

@@ -57,17 +57,8 @@ pub(super) fn connect_with(
     payload: &[&[u8]],
 ) -> Vec<u8> {
     let level = if version == V5 { 5 } else { 4 };
-    let props = if version == V5 {
-        properties(props)
-    } else {
-        Vec::new()
-    };
-    let head = [
-        b"\0\x04MQTT".as_slice(),
-        &[level, flags],
-        &keep_alive_s.to_be_bytes(),
-    ]
-    .concat();
+    let props = if version == V5 { properties(props) } else { Vec::new() };
+    let head = [b"\0\x04MQTT".as_slice(), &[level, flags], &keep_alive_s.to_be_bytes()].concat();
     packet(0x10, &[&head, &props, &payload.concat()])
 }
 
@@ -90,10 +81,7 @@ pub(super) fn publish1(version: MqttVersion, id: u16, topic: &str, payload: &[u8
 
 /// An MQTT 5 PUBLISH of QoS 1 to `t` with these properties and payload `x`.
 pub(super) fn publish_with(id: u16, props: &[&[u8]]) -> Vec<u8> {
-    packet(
-        0x32,
-        &[&string("t"), &id.to_be_bytes(), &properties(props), b"x"],
-    )
+    packet(0x32, &[&string("t"), &id.to_be_bytes(), &properties(props), b"x"])
 }
 
 /// The connection and the buffer that its shell reads into.
@@ -112,12 +100,7 @@ impl Rig {
     pub(super) fn with_limits(version: MqttVersion, limits: MqttLimits) -> Self {
         let now = MonoMs(1_000);
         let connection = Connection::new(limits, ENTROPY, now);
-        Self {
-            connection,
-            buf: BytesMut::new(),
-            now,
-            version,
-        }
+        Self { connection, buf: BytesMut::new(), now, version }
     }
 
     /// A connection that is served already.
@@ -135,10 +118,7 @@ impl Rig {
     /// Feeds bytes and lets every client in; gives what came of it, in words.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<String> {
         let outputs = self.feed_raw(bytes);
-        outputs
-            .iter()
-            .flat_map(|output| describe(self.version, output))
-            .collect()
+        outputs.iter().flat_map(|output| describe(self.version, output)).collect()
     }
 
     pub(super) fn feed_raw(&mut self, bytes: &[u8]) -> Vec<Output> {
@@ -172,10 +152,7 @@ pub(super) fn describe(version: MqttVersion, output: &Output) -> Vec<String> {
         Output::Connect(request) => vec![format!("connect {}", request.client_id)],
         Output::Publish(publish) => {
             let payload = String::from_utf8_lossy(&publish.payload);
-            let id = publish
-                .delivery
-                .packet_id()
-                .map_or(0, std::num::NonZero::get);
+            let id = publish.delivery.packet_id().map_or(0, std::num::NonZero::get);
             vec![format!("publish {id} {} {payload}", publish.topic)]
         }
         Output::Refused(refused) => vec![format!("refused {}", refused.refusal)],

@@ -12,10 +12,7 @@ fn check(version: MqttVersion, bytes: &[u8], expected: &[&str]) {
         Some(beginning) => output.starts_with(beginning),
         None => output == expected,
     };
-    let all_fit = outputs
-        .iter()
-        .zip(expected)
-        .all(|(output, expected)| fits(output, expected));
+    let all_fit = outputs.iter().zip(expected).all(|(output, expected)| fits(output, expected));
     assert!(
         outputs.len() == expected.len() && all_fit,
         "MQTT {version}, {bytes:x?}:\n got {outputs:?}\nnot {expected:?}"
@@ -59,95 +56,41 @@ fn fixed_headers() {
 #[test]
 fn packets_out_of_place() {
     let error = "close protocol error: …";
-    check_closed(
-        per_version(connect),
-        "0x82",
-        "close protocol error: a second CONNECT",
-    );
-    check_closed(
-        [packet(0x20, &[&[0, 0]]), packet(0x20, &[&[0, 0, 0]])],
-        "0x82",
-        error,
-    );
+    check_closed(per_version(connect), "0x82", "close protocol error: a second CONNECT");
+    check_closed([packet(0x20, &[&[0, 0]]), packet(0x20, &[&[0, 0, 0]])], "0x82", error);
     check_closed(both(packet(0x40, &[&[0, 1]])), "0x82", error);
     check_closed(both(packet(0x50, &[&[0, 1]])), "0x82", error);
     check_closed(both(packet(0x70, &[&[0, 1]])), "0x82", error);
-    check_closed(
-        [packet(0x90, &[&[0, 1, 0]]), packet(0x90, &[&[0, 1, 0, 0]])],
-        "0x82",
-        error,
-    );
-    check_closed(
-        [packet(0xb0, &[&[0, 1]]), packet(0xb0, &[&[0, 1, 0, 0]])],
-        "0x82",
-        error,
-    );
+    check_closed([packet(0x90, &[&[0, 1, 0]]), packet(0x90, &[&[0, 1, 0, 0]])], "0x82", error);
+    check_closed([packet(0xb0, &[&[0, 1]]), packet(0xb0, &[&[0, 1, 0, 0]])], "0x82", error);
     check_closed(both(packet(0xd0, &[])), "0x82", error);
     check(V5, &packet(0xf0, &[]), &["send DISCONNECT 0x82", error]);
-    check(
-        V5,
-        &packet(0xf0, &[&[0x18, 0]]),
-        &["send DISCONNECT 0x82", error],
-    );
+    check(V5, &packet(0xf0, &[&[0x18, 0]]), &["send DISCONNECT 0x82", error]);
     check_closed(
         both(packet(0x40, &[&[0, 0]])),
         "0x82",
         "close protocol error: packet identifier 0",
     );
-    check_closed(
-        both(packet(0x40, &[&[0]])),
-        "0x81",
-        "close malformed packet: …",
-    );
+    check_closed(both(packet(0x40, &[&[0]])), "0x81", "close malformed packet: …");
 }
 
 #[test]
 fn publishes() {
     let [malformed, error] = ["close malformed packet: …", "close protocol error: …"];
     check(V311, &publish1(V311, 5, "a/b", b"x"), &["publish 5 a/b x"]);
-    check(
-        V5,
-        &publish1(V5, 0xffff, "a/b", b"x"),
-        &["publish 65535 a/b x"],
-    );
+    check(V5, &publish1(V5, 0xffff, "a/b", b"x"), &["publish 65535 a/b x"]);
     check(V5, &publish0(V5, "/", b""), &["publish 0 / "]);
-    check(
-        V311,
-        &publish0(V311, "grün/温度/🌡", b"21"),
-        &["publish 0 grün/温度/🌡 21"],
-    );
-    check(
-        V311,
-        &packet(0x3b, &[&string("t"), &[0, 7], b"x"]),
-        &["publish 7 t x"],
-    );
+    check(V311, &publish0(V311, "grün/温度/🌡", b"21"), &["publish 0 grün/温度/🌡 21"]);
+    check(V311, &packet(0x3b, &[&string("t"), &[0, 7], b"x"]), &["publish 7 t x"]);
     for topic in ["+", "#", "a/+/b", "a/#", "a+", "a#b"] {
-        check_closed(
-            per_version(|version| publish1(version, 1, topic, b"x")),
-            "0x82",
-            error,
-        );
+        check_closed(per_version(|version| publish1(version, 1, topic, b"x")), "0x82", error);
     }
-    for topic in [
-        b"\xff".as_slice(),
-        b"a\0b",
-        b"\xed\xa0\x80",
-        b"\xc0\x80",
-        b"\xf5\x80\x80\x80",
-    ] {
+    for topic in [b"\xff".as_slice(), b"a\0b", b"\xed\xa0\x80", b"\xc0\x80", b"\xf5\x80\x80\x80"] {
         let bytes = packet(0x32, &[&string(topic), &[0, 1, 0]]);
         check_closed(both(bytes), "0x81", malformed);
     }
-    check_closed(
-        per_version(|version| publish1(version, 0, "t", b"x")),
-        "0x82",
-        error,
-    );
-    check_closed(
-        per_version(|version| publish0(version, "", b"x")),
-        "0x82",
-        error,
-    );
+    check_closed(per_version(|version| publish1(version, 0, "t", b"x")), "0x82", error);
+    check_closed(per_version(|version| publish0(version, "", b"x")), "0x82", error);
     check_closed(both(packet(0x30, &[])), "0x81", malformed);
     check_closed(both(packet(0x30, &[b"\0"])), "0x81", malformed);
     check_closed(both(packet(0x30, &[b"\0\x02t"])), "0x81", malformed);
@@ -192,29 +135,12 @@ fn properties_of_publishes() {
         (&[0x26, 0, 0, 0, 1, 0xff], "0x81", malformed),
     ];
     for (props, code, reason) in wrong {
-        check(
-            V5,
-            &publish_with(1, &[props]),
-            &[&format!("send DISCONNECT {code}"), reason],
-        );
+        check(V5, &publish_with(1, &[props]), &[&format!("send DISCONNECT {code}"), reason]);
     }
-    check(
-        V5,
-        &publish_with(1, &[&[0x03], &nul]),
-        &["send DISCONNECT 0x81", malformed],
-    );
-    check(
-        V5,
-        &publish_with(1, &[&user("\0", "")]),
-        &["send DISCONNECT 0x81", malformed],
-    );
+    check(V5, &publish_with(1, &[&[0x03], &nul]), &["send DISCONNECT 0x81", malformed]);
+    check(V5, &publish_with(1, &[&user("\0", "")]), &["send DISCONNECT 0x81", malformed]);
     // Length of the properties: beyond the packet, not in its shortest form, missing.
-    for tail in [
-        &[0, 1, 2, b'x'][..],
-        &[0, 1, 0x80, 0],
-        &[0, 1],
-        &[0, 1, 0xff, 0xff, 0xff, 0xff],
-    ] {
+    for tail in [&[0, 1, 2, b'x'][..], &[0, 1, 0x80, 0], &[0, 1], &[0, 1, 0xff, 0xff, 0xff, 0xff]] {
         let bytes = packet(0x32, &[b"\0\x01t", tail]);
         check(V5, &bytes, &["send DISCONNECT 0x81", malformed]);
     }
@@ -240,27 +166,16 @@ fn subscriptions_are_refused_one_by_one() {
         packet(0x82, &[&[0, 9], props, body])
     };
     let two = [string("a/+"), vec![1], string("#"), vec![0]].concat();
-    check(
-        V311,
-        &subscribe(V311, &two),
-        &["send SUBACK [Failure, Failure]"],
-    );
+    check(V311, &subscribe(V311, &two), &["send SUBACK [Failure, Failure]"]);
     check(V5, &subscribe(V5, &two), &["send SUBACK [83, 83]"]);
     let shared = [string("$share/g/a"), vec![1]].concat();
     check(V5, &subscribe(V5, &shared), &["send SUBACK [83]"]);
     let no_local = [string("$share/g/a"), vec![0b100]].concat();
-    check(
-        V5,
-        &subscribe(V5, &no_local),
-        &["send DISCONNECT 0x82", "close protocol error: …"],
-    );
+    check(V5, &subscribe(V5, &no_local), &["send DISCONNECT 0x82", "close protocol error: …"]);
     check(
         V5,
         &packet(0x82, &[&[0, 9], &properties(&[&[0x0b, 0]]), &shared]),
-        &[
-            "send DISCONNECT 0x82",
-            "close protocol error: subscription identifier 0",
-        ],
+        &["send DISCONNECT 0x82", "close protocol error: subscription identifier 0"],
     );
     check_closed(
         per_version(|version| subscribe(version, &[])),
@@ -269,63 +184,33 @@ fn subscriptions_are_refused_one_by_one() {
     );
     for filter in ["", "a#", "#/a", "a/+b", "+a", "a\0", "++", "a/#b"] {
         let body = [string(filter), vec![0]].concat();
-        check_closed(
-            per_version(|version| subscribe(version, &body)),
-            "0x81",
-            malformed,
-        );
+        check_closed(per_version(|version| subscribe(version, &body)), "0x81", malformed);
     }
     for options in [3, 0x40, 0x80, 0x30] {
         let body = [string("a"), vec![options]].concat();
-        check_closed(
-            per_version(|version| subscribe(version, &body)),
-            "0x81",
-            malformed,
-        );
+        check_closed(per_version(|version| subscribe(version, &body)), "0x81", malformed);
     }
     let cut = string("a");
+    check_closed(per_version(|version| subscribe(version, &cut)), "0x81", malformed);
     check_closed(
-        per_version(|version| subscribe(version, &cut)),
-        "0x81",
-        malformed,
-    );
-    check_closed(
-        [
-            packet(0x82, &[&[0, 0], &two]),
-            packet(0x82, &[&[0, 0, 0], &two]),
-        ],
+        [packet(0x82, &[&[0, 0], &two]), packet(0x82, &[&[0, 0, 0], &two])],
         "0x82",
         "close protocol error: packet identifier 0",
     );
-    check(
-        V5,
-        &packet(0x82, &[&[0, 9, 0x80, 0], &two]),
-        &["send DISCONNECT 0x81", malformed],
-    );
+    check(V5, &packet(0x82, &[&[0, 9, 0x80, 0], &two]), &["send DISCONNECT 0x81", malformed]);
 }
 
 #[test]
 fn unsubscribing_finds_nothing() {
     let two = [string("a"), string("b/#")].concat();
     check(V311, &packet(0xa2, &[&[0, 9], &two]), &["send UNSUBACK 9"]);
-    check(
-        V5,
-        &packet(0xa2, &[&[0, 9, 0], &two]),
-        &["send UNSUBACK [11, 11]"],
-    );
+    check(V5, &packet(0xa2, &[&[0, 9, 0], &two]), &["send UNSUBACK [11, 11]"]);
     let none = "close protocol error: no topic filter";
-    check_closed(
-        [packet(0xa2, &[&[0, 9]]), packet(0xa2, &[&[0, 9, 0]])],
-        "0x82",
-        none,
-    );
+    check_closed([packet(0xa2, &[&[0, 9]]), packet(0xa2, &[&[0, 9, 0]])], "0x82", none);
     let bad = string("a#");
     let malformed = "close malformed packet: …";
     check_closed(
-        [
-            packet(0xa2, &[&[0, 9], &bad]),
-            packet(0xa2, &[&[0, 9, 0], &bad]),
-        ],
+        [packet(0xa2, &[&[0, 9], &bad]), packet(0xa2, &[&[0, 9, 0], &bad])],
         "0x81",
         malformed,
     );
@@ -338,11 +223,7 @@ fn unsubscribing_finds_nothing() {
 fn pings_releases_and_goodbyes() {
     let malformed = "close malformed packet: …";
     for version in [V311, V5] {
-        check(
-            version,
-            &[0xc0, 0, 0xc0, 0],
-            &["send PINGRESP", "send PINGRESP"],
-        );
+        check(version, &[0xc0, 0, 0xc0, 0], &["send PINGRESP", "send PINGRESP"]);
         let bye = "close the client disconnected with reason code 0x00";
         check(version, &[0xe0, 0, 0xc0, 0], &[bye]);
     }
@@ -350,36 +231,12 @@ fn pings_releases_and_goodbyes() {
     check(V5, &packet(0x62, &[&[0, 3]]), &["send PUBCOMP 3 0x92"]);
     let will = "close the client disconnected with reason code 0x04";
     check(V5, &packet(0xe0, &[&[4]]), &[will]);
-    check(
-        V5,
-        &packet(0xe0, &[&[0, 5, 0x11, 0, 0, 0, 0]]),
-        &["close the client…"],
-    );
+    check(V5, &packet(0xe0, &[&[0, 5, 0x11, 0, 0, 0, 0]]), &["close the client…"]);
     let error = "close protocol error: …";
-    check(
-        V5,
-        &packet(0xe0, &[&[0, 5, 0x11, 0, 0, 0, 1]]),
-        &["send DISCONNECT 0x82", error],
-    );
-    check(
-        V5,
-        &packet(0xe0, &[&[0x55]]),
-        &["send DISCONNECT 0x81", malformed],
-    );
-    check(
-        V5,
-        &packet(0xe0, &[&[0, 0, 0]]),
-        &["send DISCONNECT 0x81", malformed],
-    );
-    check(
-        V5,
-        &packet(0xe0, &[&[0, 0x80, 0]]),
-        &["send DISCONNECT 0x81", malformed],
-    );
+    check(V5, &packet(0xe0, &[&[0, 5, 0x11, 0, 0, 0, 1]]), &["send DISCONNECT 0x82", error]);
+    check(V5, &packet(0xe0, &[&[0x55]]), &["send DISCONNECT 0x81", malformed]);
+    check(V5, &packet(0xe0, &[&[0, 0, 0]]), &["send DISCONNECT 0x81", malformed]);
+    check(V5, &packet(0xe0, &[&[0, 0x80, 0]]), &["send DISCONNECT 0x81", malformed]);
     let nul = [vec![0x1f], string("a\0")].concat();
-    check(
-        V5,
-        &packet(0xe0, &[&[0], &properties(&[&nul])]),
-        &["send DISCONNECT 0x81", malformed],
-    );
+    check(V5, &packet(0xe0, &[&[0], &properties(&[&nul])]), &["send DISCONNECT 0x81", malformed]);
 }

@@ -10,11 +10,7 @@ use crate::mqtt::{CONNECT_DEADLINE_MS, MqttLimits, MqttVersion};
 const START: u64 = 1_000;
 
 fn open(version: MqttVersion, keep_alive_s: u16, limits: MqttLimits) -> Rig {
-    Rig::open_with(
-        version,
-        limits,
-        &connect_with(version, 2, keep_alive_s, &[], &[&string("x")]),
-    )
+    Rig::open_with(version, limits, &connect_with(version, 2, keep_alive_s, &[], &[&string("x")]))
 }
 
 fn timeout_at(rig: &mut Rig, at: u64) -> Vec<String> {
@@ -32,10 +28,7 @@ fn a_connect_must_come_in_time() {
     rig.now = MonoMs(deadline - 1);
     assert_eq!(rig.feed(&connect(V5)[..8]), [""; 0]);
     assert_eq!(timeout_at(&mut rig, deadline - 1), [""; 0]);
-    assert_eq!(
-        timeout_at(&mut rig, deadline),
-        ["close no CONNECT within 10 seconds"]
-    );
+    assert_eq!(timeout_at(&mut rig, deadline), ["close no CONNECT within 10 seconds"]);
     assert_eq!(rig.connection.next_deadline(), None);
     assert_eq!(timeout_at(&mut rig, deadline + 1), [""; 0]);
 }
@@ -64,19 +57,13 @@ fn keep_alive_0_is_none_and_the_longest_fits() {
     assert_eq!(rig.connection.next_deadline(), None);
     assert_eq!(timeout_at(&mut rig, u64::MAX), [""; 0]);
     let rig = open(V311, u16::MAX, MqttLimits::default());
-    assert_eq!(
-        rig.connection.next_deadline(),
-        Some(MonoMs(START + 98_302_500))
-    );
+    assert_eq!(rig.connection.next_deadline(), Some(MonoMs(START + 98_302_500)));
 }
 
 /// A client that is not read cannot be blamed for its silence.
 #[test]
 fn no_keep_alive_while_the_client_is_not_read() {
-    let limits = MqttLimits {
-        receive_max: NonZeroU16::new(1).unwrap(),
-        ..MqttLimits::default()
-    };
+    let limits = MqttLimits { receive_max: NonZeroU16::new(1).unwrap(), ..MqttLimits::default() };
     let mut rig = open(V311, 10, limits);
     rig.feed(&[publish0(V311, "t", b""), publish0(V311, "t", b"")].concat());
     assert_eq!(rig.connection.next_deadline(), None);
@@ -91,12 +78,8 @@ fn progress_of_a_large_packet_counts() {
     let mut rig = open(V5, 10, MqttLimits::default());
     let large = publish1(V5, 1, "t", &[7; 8_000]);
     let mut deadlines = Vec::new();
-    let pieces = [
-        &large[..1_000],
-        &large[1_000..1_023],
-        &large[1_023..1_024],
-        &large[1_024..2_047],
-    ];
+    let pieces =
+        [&large[..1_000], &large[1_000..1_023], &large[1_023..1_024], &large[1_024..2_047]];
     for (at, piece) in (1..).zip(pieces) {
         rig.now = MonoMs(START + at * 1_000);
         assert_eq!(rig.feed(piece), [""; 0]);

@@ -2,11 +2,8 @@ use wire::ids::{Partition, ProducerId, TopicId};
 
 use super::*;
 
-const KEY: StreamKey = StreamKey {
-    pid: ProducerId::UPLINK_MIN,
-    topic: TopicId([1; 16]),
-    partition: Partition(0),
-};
+const KEY: StreamKey =
+    StreamKey { pid: ProducerId::UPLINK_MIN, topic: TopicId([1; 16]), partition: Partition(0) };
 
 fn seq(number: i32) -> StreamSeq {
     StreamSeq::new(number).unwrap()
@@ -30,28 +27,16 @@ fn batch(number: u64, base: i32, count: u32, prev_tag: u64) -> Batch {
 }
 
 fn at(epoch: i16, last: i32, tag: u64) -> Option<StreamState> {
-    Some(StreamState {
-        epoch: StreamEpoch(epoch),
-        last: StreamSeq::new(last),
-        tag: Tag(tag),
-    })
+    Some(StreamState { epoch: StreamEpoch(epoch), last: StreamSeq::new(last), tag: Tag(tag) })
 }
 
 /// A stream acknowledged through 4 (tag 5), with batches 5–6 (tag 10), 7–9 (tag 20) and 10 (tag 30), all sent.
 fn sent() -> Window {
     let acked = at(0, 4, 5).unwrap();
-    let stream = Stream {
-        lane: Lane::Live,
-        key: KEY,
-        acked,
-    };
+    let stream = Stream { lane: Lane::Live, key: KEY, acked };
     let batches = [batch(1, 5, 2, 5), batch(2, 7, 3, 10), batch(3, 10, 1, 20)];
     let mut window = Window::recovered(&[stream], &batches);
-    assert_eq!(
-        window.take_unsent(MonoMs(0), 9),
-        None,
-        "nothing is sent before a session opens"
-    );
+    assert_eq!(window.take_unsent(MonoMs(0), 9), None, "nothing is sent before a session opens");
     window.open_lane(Lane::Live);
     for expected in &batches {
         assert_eq!(window.take_unsent(MonoMs(0), 9).as_ref(), Some(expected));
@@ -86,37 +71,16 @@ fn table_of_what_states_mean() {
         ((99, None), Outcome::Ignored),
     ];
     for ((answers, state), expected) in table {
-        let answer = State {
-            stream: KEY,
-            answers: Tag(answers),
-            state,
-            previous: None,
-        };
-        assert_eq!(
-            sent().on_state(MonoMs(0), &answer),
-            expected,
-            "{answers} {state:?}"
-        );
+        let answer = State { stream: KEY, answers: Tag(answers), state, previous: None };
+        assert_eq!(sent().on_state(MonoMs(0), &answer), expected, "{answers} {state:?}");
     }
 }
 
 #[test]
 fn an_epoch_that_was_left_behind_says_nothing() {
     let acked = at(3, 4, 5).unwrap();
-    let mut window = Window::recovered(
-        &[Stream {
-            lane: Lane::Live,
-            key: KEY,
-            acked,
-        }],
-        &[],
-    );
-    let late = State {
-        stream: KEY,
-        answers: Tag(1),
-        state: at(2, 99, 8),
-        previous: None,
-    };
+    let mut window = Window::recovered(&[Stream { lane: Lane::Live, key: KEY, acked }], &[]);
+    let late = State { stream: KEY, answers: Tag(1), state: at(2, 99, 8), previous: None };
     assert_eq!(window.on_state(MonoMs(0), &late), Outcome::Ignored);
 }
 
@@ -125,22 +89,15 @@ fn a_rewound_stream_waits_longer_each_time_and_is_sent_again_in_order() {
     let mut window = sent();
     let mut now = MonoMs(1_000);
     for round in 0..9 {
-        let misfit = State {
-            stream: KEY,
-            answers: Tag(10),
-            state: at(0, 4, 5),
-            previous: None,
-        };
+        let misfit = State { stream: KEY, answers: Tag(10), state: at(0, 4, 5), previous: None };
         assert_eq!(window.on_state(now, &misfit), Outcome::Rewound);
         assert_eq!(window.take_unsent(now, 9), None, "paused");
-        let retry = window.next_retry().expect("a retry is due");
+        let retry = window.next_retry(now).expect("a retry is due");
         assert_eq!(retry - now, RETRY_MS << round.min(6));
         now = retry;
+        assert_eq!(window.next_retry(now), None, "nothing to wait for: it may be sent");
         for number in 1..=3 {
-            assert_eq!(
-                window.take_unsent(now, 9).map(|b| b.number),
-                Some(BatchNo(number))
-            );
+            assert_eq!(window.take_unsent(now, 9).map(|b| b.number), Some(BatchNo(number)));
         }
     }
 }
@@ -150,17 +107,9 @@ fn no_more_frames_go_out_than_the_broker_allows() {
     let mut window = sent();
     window.push(batch(4, 11, 1, 30));
     assert_eq!(window.take_unsent(MonoMs(0), 3), None);
-    let answer = State {
-        stream: KEY,
-        answers: Tag(10),
-        state: at(0, 6, 10),
-        previous: None,
-    };
+    let answer = State { stream: KEY, answers: Tag(10), state: at(0, 6, 10), previous: None };
     window.on_state(MonoMs(0), &answer);
-    assert_eq!(
-        window.take_unsent(MonoMs(0), 3).map(|b| b.number),
-        Some(BatchNo(4))
-    );
+    assert_eq!(window.take_unsent(MonoMs(0), 3).map(|b| b.number), Some(BatchNo(4)));
 }
 
 #[test]
@@ -169,10 +118,7 @@ fn a_hint_trims_and_does_nothing_else() {
     assert!(window.on_hint(KEY, at(0, 9, 21).unwrap()).is_empty());
     assert!(window.on_hint(KEY, at(0, 3, 3).unwrap()).is_empty());
     assert_eq!(window.on_hint(KEY, at(0, 6, 10).unwrap()).len(), 1);
-    assert_eq!(
-        (window.len(Lane::Live), window.first_row(Lane::Live)),
-        (2, Some(RowNo(2)))
-    );
+    assert_eq!((window.len(Lane::Live), window.first_row(Lane::Live)), (2, Some(RowNo(2))));
     assert_eq!(window.head(KEY), at(0, 10, 30).unwrap());
 }
 
