@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use wire::seq::DeviceSeq;
 use wire::time::MonoMs;
 
@@ -109,7 +110,7 @@ struct Outstanding {
     answer: oneshot::Receiver<Answer>,
     /// Sequence of each numbered publish, to say which one was refused.
     firsts: Vec<Option<DeviceSeq>>,
-    since: MonoMs,
+    since: Instant,
     _room: OwnedSemaphorePermit,
 }
 
@@ -221,7 +222,7 @@ impl Client {
                     self.kicked = true;
                     self.machine.taken_over();
                 }
-                Wake::Room(Some(room)) => self.hand_over(now, room).await,
+                Wake::Room(Some(room)) => self.hand_over(room).await,
                 Wake::Room(None) => return Ok(()),
                 Wake::Stopping => {
                     self.stopping = true;
@@ -303,7 +304,7 @@ impl Client {
     }
 
     /// Gives everything parsed to the store thread as one batch.
-    async fn hand_over(&mut self, now: MonoMs, room: OwnedSemaphorePermit) {
+    async fn hand_over(&mut self, room: OwnedSemaphorePermit) {
         let publishes = std::mem::take(&mut self.publishes);
         let firsts: Vec<_> =
             publishes.iter().map(|publish| publish.sequence.map(|s| s.first)).collect();
@@ -321,14 +322,14 @@ impl Client {
             Ok(answer) => answer,
             Err(_closed) => oneshot::channel().1,
         };
-        self.outstanding = Some(Outstanding { answer, firsts, since: now, _room: room });
+        self.outstanding = Some(Outstanding { answer, firsts, since: Instant::now(), _room: room });
     }
 
     fn answered(&mut self, now: MonoMs, (stored, rejected): Answer) {
         let Some(outstanding) = self.outstanding.take() else {
             return;
         };
-        names::record_commit((now - outstanding.since) as f64 / 1_000.0);
+        names::record_commit(outstanding.since.elapsed().as_secs_f64());
         self.machine.committed(now, stored);
         let Some(rejection) = rejected else { return };
         // Nothing behind a refused publish may be stored, or it would be taken in its place.
@@ -363,7 +364,7 @@ impl Client {
             let Ok(room) = room.acquire_many_owned(wanted).await else {
                 return Ok(());
             };
-            self.hand_over(self.edge.clock.mono(), room).await;
+            self.hand_over(room).await;
         }
     }
 }

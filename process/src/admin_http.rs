@@ -89,10 +89,7 @@ async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
 ) -> (TcpStream, tokio::sync::OwnedSemaphorePermit) {
-    let slot = Arc::clone(slots)
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
+    let slot = Arc::clone(slots).acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return (stream, slot),
@@ -125,10 +122,7 @@ struct Shown {
 }
 
 fn router(probes: Vec<Arc<dyn Probe>>, metrics: Metrics) -> Router {
-    let shown = Shown {
-        probes: probes.into(),
-        metrics,
-    };
+    let shown = Shown { probes: probes.into(), metrics };
     Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(show_health))
@@ -137,10 +131,7 @@ fn router(probes: Vec<Arc<dyn Probe>>, metrics: Metrics) -> Router {
 }
 
 async fn show_metrics(State(shown): State<Shown>) -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)],
-        shown.metrics.render(),
-    )
+    ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], shown.metrics.render())
 }
 
 async fn show_health(State(shown): State<Shown>) -> (StatusCode, String) {

@@ -16,9 +16,7 @@ pub struct Clock {
 impl Clock {
     /// Starts the monotonic clock. Call it once per process and hand out copies: two origins do not compare.
     pub fn start() -> Self {
-        Self {
-            origin: Instant::now(),
-        }
+        Self { origin: Instant::now() }
     }
 
     /// Milliseconds since the start; never goes back.

@@ -102,14 +102,9 @@ pub enum ConfigError {
 /// # Errors
 /// [`ConfigError`] names the file, and for a mistake in it the line and the key.
 pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let unreadable = |source| ConfigError::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     if std::fs::metadata(path).map_err(unreadable)?.len() > CONFIG_FILE_BYTES_MAX {
-        return Err(ConfigError::TooLarge {
-            path: path.to_owned(),
-        });
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     toml::from_str(&text).map_err(|error| invalid(path, &text, &error))
@@ -117,10 +112,7 @@ pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 
 fn invalid(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let position = error.span().map_or(0, |span| span.start.min(text.len()));
-    let line_index = text.as_bytes()[..position]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count();
+    let line_index = text.as_bytes()[..position].iter().filter(|byte| **byte == b'\n').count();
     let line = text.lines().nth(line_index).unwrap_or_default();
     let key = line.split('=').next().unwrap_or_default().trim();
     ConfigError::Invalid {

@@ -119,10 +119,9 @@ pub fn require_safe(spec: &ListenerSpec, protection: Protection) -> Result<(), L
     match protection {
         Protection::Authenticated | Protection::Insecure => Ok(()),
         Protection::None if spec.address.ip().to_canonical().is_loopback() => Ok(()),
-        Protection::None => Err(ListenError::Unprotected {
-            flag: spec.flag,
-            address: spec.address,
-        }),
+        Protection::None => {
+            Err(ListenError::Unprotected { flag: spec.flag, address: spec.address })
+        }
     }
 }
 
@@ -141,11 +140,7 @@ impl ListenerSpec {
             ErrorKind::AddrInUse => ListenError::Busy { flag, address },
             ErrorKind::PermissionDenied => ListenError::Denied { flag, address },
             ErrorKind::AddrNotAvailable => ListenError::NotLocal { flag, address },
-            _ => ListenError::System {
-                flag,
-                address,
-                source,
-            },
+            _ => ListenError::System { flag, address, source },
         }
     }
 }
@@ -155,10 +150,7 @@ mod tests {
     use super::*;
 
     fn spec(address: &str) -> ListenerSpec {
-        ListenerSpec {
-            flag: "--mqtt-listen",
-            address: address.parse().unwrap(),
-        }
+        ListenerSpec { flag: "--mqtt-listen", address: address.parse().unwrap() }
     }
 
     #[tokio::test]

@@ -30,13 +30,8 @@ pub struct Shutdown {
 impl Shutdown {
     /// A connected pair.
     pub fn new() -> (ShutdownTrigger, Self) {
-        let shared = Arc::new(Shared {
-            stop: watch::Sender::new(false),
-            fatal: OnceLock::new(),
-        });
-        let trigger = ShutdownTrigger {
-            shared: Arc::clone(&shared),
-        };
+        let shared = Arc::new(Shared { stop: watch::Sender::new(false), fatal: OnceLock::new() });
+        let trigger = ShutdownTrigger { shared: Arc::clone(&shared) };
         (trigger, Self { shared })
     }
 
@@ -128,10 +123,7 @@ mod tests {
     use super::*;
 
     fn fatal(detail: &str) -> FatalError {
-        FatalError {
-            component: "wal",
-            detail: detail.to_owned(),
-        }
+        FatalError { component: "wal", detail: detail.to_owned() }
     }
 
     #[tokio::test]
@@ -168,9 +160,7 @@ mod tests {
     async fn the_first_fatal_error_wins_from_any_thread() {
         let (trigger, shutdown) = Shutdown::new();
         let from_thread = trigger.clone();
-        std::thread::spawn(move || from_thread.fatal(fatal("disk gone")))
-            .join()
-            .unwrap();
+        std::thread::spawn(move || from_thread.fatal(fatal("disk gone"))).join().unwrap();
         trigger.fatal(fatal("a consequence"));
         shutdown.requested().await;
         assert_eq!(trigger.outcome(), Some(fatal("disk gone")));

@@ -53,9 +53,7 @@ type Sources = BTreeMap<String, String>;
 
 fn generate(definitions: &BTreeMap<String, String>, apis: &[impl AsRef<str>]) -> Result<Sources> {
     let message = |name: String| -> Result<Message> {
-        let text = definitions
-            .get(&name)
-            .with_context(|| format!("the jar has no {name}.json"))?;
+        let text = definitions.get(&name).with_context(|| format!("the jar has no {name}.json"))?;
         Message::parse(text).with_context(|| name)
     };
     let mut files = Sources::new();
@@ -128,10 +126,8 @@ fn differing_files(fresh: &Path, committed: &Path) -> Result<Vec<String>> {
     let fresh = read_folder(fresh)?;
     let committed = read_folder(committed)?;
     let names = fresh.keys().chain(committed.keys());
-    let mut differing: Vec<String> = names
-        .filter(|name| fresh.get(*name) != committed.get(*name))
-        .cloned()
-        .collect();
+    let mut differing: Vec<String> =
+        names.filter(|name| fresh.get(*name) != committed.get(*name)).cloned().collect();
     differing.sort();
     differing.dedup();
     Ok(differing)

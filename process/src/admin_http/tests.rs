@@ -15,11 +15,7 @@ struct Part {
 
 impl Part {
     fn new(name: &'static str) -> Arc<Self> {
-        Arc::new(Self {
-            name,
-            live: AtomicBool::new(true),
-            ready: AtomicBool::new(true),
-        })
+        Arc::new(Self { name, live: AtomicBool::new(true), ready: AtomicBool::new(true) })
     }
 }
 
@@ -48,23 +44,15 @@ struct Server {
 }
 
 fn start() -> Server {
-    let listener = bind_tcp(&ListenerSpec {
-        flag: "--http-listen",
-        address: "127.0.0.1:0".parse().unwrap(),
-    })
-    .unwrap();
+    let listener =
+        bind_tcp(&ListenerSpec { flag: "--http-listen", address: "127.0.0.1:0".parse().unwrap() })
+            .unwrap();
     let address = listener.local_addr().unwrap();
     let (trigger, shutdown) = Shutdown::new();
     let (gateway, broker) = (Part::new("gateway"), Part::new("broker"));
     let probes: Vec<Arc<dyn Probe>> = vec![gateway.clone(), broker.clone()];
     let task = tokio::spawn(serve(listener, probes, install_metrics(), shutdown));
-    Server {
-        address,
-        trigger,
-        task,
-        gateway,
-        broker,
-    }
+    Server { address, trigger, task, gateway, broker }
 }
 
 /// Sends `request` as it is and returns everything until the server closes.
@@ -83,10 +71,7 @@ async fn check(address: SocketAddr, method: &str, path: &str, status: u16, body:
     let line = format!("HTTP/1.1 {status} ");
     assert!(answer.starts_with(&line), "{method} {path}: {answer}");
     if let Some(body) = body {
-        assert!(
-            answer.ends_with(&format!("\r\n\r\n{body}")),
-            "{method} {path}: {answer}"
-        );
+        assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{method} {path}: {answer}");
     }
 }
 
@@ -110,15 +95,8 @@ async fn probes_name_each_failing_part() {
 async fn metrics_are_served_and_nothing_else_is() {
     let server = start();
     metrics::counter!("culvert_process_http_test_total").increment(1);
-    let answer = exchange(
-        server.address,
-        b"GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n",
-    )
-    .await;
-    assert!(
-        answer.contains("text/plain; version=0.0.4"),
-        "content type in {answer}"
-    );
+    let answer = exchange(server.address, b"GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n").await;
+    assert!(answer.contains("text/plain; version=0.0.4"), "content type in {answer}");
     assert!(answer.contains("culvert_process_http_test_total 1"));
     check(server.address, "GET", "/", 404, None).await;
     check(server.address, "GET", "/metrics/../etc", 404, None).await;
@@ -129,20 +107,12 @@ async fn metrics_are_served_and_nothing_else_is() {
 #[tokio::test]
 async fn an_oversized_head_is_refused_and_the_next_request_served() {
     let server = start();
-    let long = format!(
-        "GET /healthz HTTP/1.1\r\nx: {}\r\n\r\n",
-        "a".repeat(2 * REQUEST_HEAD_BYTES_MAX)
-    );
+    let long =
+        format!("GET /healthz HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(2 * REQUEST_HEAD_BYTES_MAX));
     let answer = exchange(server.address, long.as_bytes()).await;
-    assert!(
-        answer.is_empty() || answer.starts_with("HTTP/1.1 431 "),
-        "{answer}"
-    );
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
     let answer = exchange(server.address, b"\x16\x03\x01 not http at all\r\n\r\n").await;
-    assert!(
-        answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
-        "{answer}"
-    );
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
     check(server.address, "GET", "/healthz", 200, Some("ok\n")).await;
 }
 

@@ -86,14 +86,8 @@ fn a_mistake_is_named_with_its_line_and_key() {
             "\n\nmqtt_listen = \"nowhere\"\n",
             "culvert.toml, line 3 (mqtt_listen): invalid socket address",
         ),
-        (
-            "insecure = \"yes\"\n",
-            "culvert.toml, line 1 (insecure): invalid type: string \"yes\"",
-        ),
-        (
-            "insecure = true\ninsecure = true\n",
-            "culvert.toml, line 2 (insecure): duplicate key",
-        ),
+        ("insecure = \"yes\"\n", "culvert.toml, line 1 (insecure): invalid type: string \"yes\""),
+        ("insecure = true\ninsecure = true\n", "culvert.toml, line 2 (insecure): duplicate key"),
         ("topics = [\"a\"", "culvert.toml, line 1 (topics): "),
     ] {
         let found = complaint(text);

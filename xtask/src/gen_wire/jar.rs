@@ -29,11 +29,7 @@ pub fn definitions(work: &Path) -> Result<BTreeMap<String, String>> {
         succeed(&mut maven)?;
     }
     let found = digest(&fs::read(&jar).with_context(|| format!("{}", jar.display()))?);
-    ensure!(
-        found == SHA256,
-        "{} has SHA-256 {found}, not the pinned one",
-        jar.display()
-    );
+    ensure!(found == SHA256, "{} has SHA-256 {found}, not the pinned one", jar.display());
 
     let mut extract = Command::new("jar");
     extract.arg("xf").arg(&jar).arg(FOLDER_IN_JAR);
@@ -50,9 +46,7 @@ pub fn definitions(work: &Path) -> Result<BTreeMap<String, String>> {
 }
 
 fn succeed(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("{command:?} did not start"))?;
+    let status = command.status().with_context(|| format!("{command:?} did not start"))?;
     ensure!(status.success(), "{command:?} ended with {status}");
     Ok(())
 }

@@ -21,8 +21,7 @@ impl Versions {
             return Ok(None);
         }
         let number = |part: &str| -> Result<i16> {
-            part.parse()
-                .with_context(|| format!("`{text}` is no version range"))
+            part.parse().with_context(|| format!("`{text}` is no version range"))
         };
         let (first, last) = if let Some(first) = text.strip_suffix('+') {
             (number(first)?, i16::MAX)
@@ -31,10 +30,7 @@ impl Versions {
         } else {
             (number(text)?, number(text)?)
         };
-        Ok(Self { first, last }.and(Self {
-            first: 0,
-            last: i16::MAX,
-        }))
+        Ok(Self { first, last }.and(Self { first: 0, last: i16::MAX }))
     }
 
     pub fn contains(self, version: i16) -> bool {
@@ -42,18 +38,12 @@ impl Versions {
     }
 
     pub fn and(self, other: Self) -> Option<Self> {
-        let both = Self {
-            first: self.first.max(other.first),
-            last: self.last.min(other.last),
-        };
+        let both = Self { first: self.first.max(other.first), last: self.last.min(other.last) };
         (both.first <= both.last).then_some(both)
     }
 
     fn hull(self, other: Self) -> Self {
-        Self {
-            first: self.first.min(other.first),
-            last: self.last.max(other.last),
-        }
+        Self { first: self.first.min(other.first), last: self.last.max(other.last) }
     }
 
     pub fn iter(self) -> impl Iterator<Item = i16> {
@@ -121,19 +111,11 @@ impl Kind {
     fn parse(text: &str) -> Result<Self> {
         if let Some(element) = text.strip_prefix("[]") {
             let element = Self::parse(element)?;
-            ensure!(
-                !matches!(element, Self::Array(_)),
-                "an array of arrays: `{text}`"
-            );
+            ensure!(!matches!(element, Self::Array(_)), "an array of arrays: `{text}`");
             return Ok(Self::Array(Box::new(element)));
         }
-        let primitive = |rust, method, wire_bytes| {
-            Self::Primitive(Primitive {
-                rust,
-                method,
-                wire_bytes,
-            })
-        };
+        let primitive =
+            |rust, method, wire_bytes| Self::Primitive(Primitive { rust, method, wire_bytes });
         Ok(match text {
             "bool" => primitive("bool", "bool", 1),
             "bytes" | "records" => Self::Bytes,
@@ -175,10 +157,7 @@ impl Message {
             Some(text) => Versions::parse(text)?.and_then(|range| range.and(versions)),
             None => None,
         };
-        let mut builder = Builder {
-            valid: versions,
-            structs: Vec::new(),
-        };
+        let mut builder = Builder { valid: versions, structs: Vec::new() };
         builder.add(&raw.name, &raw.fields)?;
         for common in &raw.common_structs {
             builder.add(&common.name, &common.fields)?;
@@ -257,15 +236,11 @@ impl Builder {
             is_element: false,
         });
         for raw in raw_fields {
-            let field = self
-                .field(raw)
-                .with_context(|| format!("{name}.{}", raw.name))?;
+            let field = self.field(raw).with_context(|| format!("{name}.{}", raw.name))?;
             let Some(field) = field else { continue };
             if !raw.fields.is_empty() {
-                let inline = field
-                    .kind
-                    .struct_name()
-                    .context("fields inside a field that is no struct")?;
+                let inline =
+                    field.kind.struct_name().context("fields inside a field that is no struct")?;
                 self.add(inline, &raw.fields)?;
             }
             self.structs[at].fields.push(field);

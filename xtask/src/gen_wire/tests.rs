@@ -74,11 +74,9 @@ fn structs_of_both_messages_are_told_apart() {
     let row = r#"{"name": "Rows", "type": "[]Row", "versions": "2+", "fields": [
         {"name": "Id", "type": "uuid", "versions": "0+"}]}"#;
     let source = emit::messages(&request(), &response(row)).unwrap();
-    for expected in [
-        "pub struct RequestRow {",
-        "pub struct ResponseRow {",
-        "rows: Vec<ResponseRow>",
-    ] {
+    for expected in
+        ["pub struct RequestRow {", "pub struct ResponseRow {", "rows: Vec<ResponseRow>"]
+    {
         assert!(source.contains(expected), "{expected}");
     }
 }
@@ -93,18 +91,12 @@ fn what_cannot_be_bounded_or_is_not_known_is_refused() {
         ("\"2-5\"", "\"none\""),
         ("\"2-5\"", "\"two\""),
         ("\"tag\": 0,", ""),
-        (
-            "\"versions\": \"5+\", \"taggedVersions\"",
-            "\"versions\": \"4+\", \"taggedVersions\"",
-        ),
+        ("\"versions\": \"5+\", \"taggedVersions\"", "\"versions\": \"4+\", \"taggedVersions\""),
         ("\"[]Row\"", "\"[][]Row\""),
         ("\"[]Row\"", "\"[]DemoRequest\""),
     ] {
         assert!(REQUEST.contains(from), "{from}");
-        assert!(
-            Message::parse(&REQUEST.replace(from, to)).is_err(),
-            "{from} → {to}"
-        );
+        assert!(Message::parse(&REQUEST.replace(from, to)).is_err(), "{from} → {to}");
     }
 }
 

@@ -30,9 +30,7 @@ impl Api {
         let unstable = i16::from(request.latest_is_unstable);
         Ok(Self {
             name: name.to_owned(),
-            key: request
-                .api_key
-                .with_context(|| format!("{name} has no key"))?,
+            key: request.api_key.with_context(|| format!("{name} has no key"))?,
             versions: request.versions,
             stable_last: request.versions.last - unstable,
             flexible_first: request.flexible.map(|range| range.first),
@@ -118,10 +116,7 @@ fn key_enum(apis: &[Api]) -> String {
 fn message_enum(apis: &[Api], message: &str) -> String {
     let mut out = String::from(HEAD);
     out.push_str("use super::*;\nuse crate::runtime::{Reader, WireError, Writer};\n");
-    let _ = writeln!(
-        out,
-        "\n#[derive(Debug, Clone, PartialEq)]\npub enum {message} {{"
-    );
+    let _ = writeln!(out, "\n#[derive(Debug, Clone, PartialEq)]\npub enum {message} {{");
     for api in apis {
         let module = module_name(&api.name);
         let _ = writeln!(out, "{0}({module}::{0}{message}),", api.name);

@@ -6,11 +6,7 @@ use super::{Emitter, condition, field_name};
 impl Emitter<'_> {
     pub(super) fn field_type(&self, field: &Field) -> String {
         let plain = self.type_of(&field.kind);
-        if field.nullable.is_some() {
-            format!("Option<{plain}>")
-        } else {
-            plain
-        }
+        if field.nullable.is_some() { format!("Option<{plain}>") } else { plain }
     }
 
     fn type_of(&self, kind: &Kind) -> String {
@@ -30,10 +26,9 @@ impl Emitter<'_> {
         }
         match &field.kind {
             Kind::Array(_) | Kind::Bytes | Kind::Struct(_) => true,
-            Kind::Primitive(_) | Kind::Text => matches!(
-                field.default.as_deref(),
-                None | Some("" | "0" | "0.0" | "false")
-            ),
+            Kind::Primitive(_) | Kind::Text => {
+                matches!(field.default.as_deref(), None | Some("" | "0" | "0.0" | "false"))
+            }
         }
     }
 
@@ -56,11 +51,7 @@ impl Emitter<'_> {
                 (_, given) => given.to_owned(),
             },
         };
-        if field.nullable.is_some() {
-            format!("Some({plain})")
-        } else {
-            plain
-        }
+        if field.nullable.is_some() { format!("Some({plain})") } else { plain }
     }
 
     /// An expression that is true if the field of `self` does not have its default.
@@ -87,11 +78,7 @@ impl Emitter<'_> {
 
     pub(super) fn read_value(&self, field: &Field, known: Versions) -> String {
         let form = form_of(field);
-        let optional = if field.nullable.is_some() {
-            "optional_"
-        } else {
-            ""
-        };
+        let optional = if field.nullable.is_some() { "optional_" } else { "" };
         let read = match &field.kind {
             Kind::Primitive(primitive) => return format!("r.{}()?", primitive.method),
             Kind::Struct(name) if field.nullable.is_none() => {
@@ -118,17 +105,13 @@ impl Emitter<'_> {
     fn read_element(&self, element: &Kind, form: &str) -> (String, String) {
         match element {
             Kind::Bytes => ("1".to_owned(), format!("r.blob({form})")),
-            Kind::Primitive(primitive) => (
-                primitive.wire_bytes.to_string(),
-                format!("r.{}()", primitive.method),
-            ),
+            Kind::Primitive(primitive) => {
+                (primitive.wire_bytes.to_string(), format!("r.{}()", primitive.method))
+            }
             Kind::Text => ("1".to_owned(), format!("r.text({form})")),
             Kind::Array(_) | Kind::Struct(_) => {
                 let name = self.type_of(element);
-                (
-                    format!("{name}::MIN_WIRE"),
-                    format!("{name}::read(r, version)"),
-                )
+                (format!("{name}::MIN_WIRE"), format!("{name}::read(r, version)"))
             }
         }
     }
@@ -136,11 +119,7 @@ impl Emitter<'_> {
     pub(super) fn write_value(&self, field: &Field, known: Versions) -> String {
         let name = field_name(field);
         let form = form_of(field);
-        let borrow = if matches!(field.kind, Kind::Array(_)) {
-            "as_deref"
-        } else {
-            "as_ref"
-        };
+        let borrow = if matches!(field.kind, Kind::Array(_)) { "as_deref" } else { "as_ref" };
         let (optional, value) = if field.nullable.is_none() {
             ("", format!("&self.{name}"))
         } else {
@@ -175,11 +154,7 @@ impl Emitter<'_> {
 }
 
 fn form_of(field: &Field) -> &'static str {
-    if field.may_be_flexible {
-        "form"
-    } else {
-        "Form::Classic"
-    }
+    if field.may_be_flexible { "form" } else { "Form::Classic" }
 }
 
 /// When null is allowed, where that is not always so while the field is there.
