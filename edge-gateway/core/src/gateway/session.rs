@@ -159,7 +159,11 @@ impl<S: SpoolStore> Gateway<S> {
             }
             UplinkEvent::Opened(id, facts) => self.open_session(now, id, &facts),
             UplinkEvent::Refused { state, code, permanent, detail } => {
-                let outcome = self.window.on_state(now.mono, &state);
+                // A refusal without a state is about the topic or the right to it: it says nothing of what is stored.
+                let outcome = match state.state {
+                    Some(_) => self.window.on_state(now.mono, &state),
+                    None => self.window.on_answer(&state),
+                };
                 self.apply(now, outcome, state.stream);
                 if permanent {
                     self.raise(Alarm::Refused { stream: state.stream, code, detail });

@@ -510,3 +510,25 @@ fn readings_of_a_rolled_back_commit_are_never_sent() {
     world.broker.sync();
     assert_eq!(world.broker.readings(), [(Bytes::from_static(b"dev0"), 1)]);
 }
+
+/// A broker that does not know the topic yet (it restarts with an old list, say) says nothing about what is stored.
+#[test]
+fn a_refusal_without_a_state_is_no_regression() {
+    let mut world = World::new(8);
+    world.gateway.stage(publish(0, 1, true));
+    world.commit();
+    world.settle();
+    world.gateway.stage(publish(0, 2, false));
+    world.commit();
+    world.flow_out();
+    let frame = world.wire.pop_front().unwrap();
+    let state =
+        State { stream: frame.batch.stream, answers: frame.batch.tag, state: None, previous: None };
+    let detail = "no topic has this id".to_owned();
+    let code = RefusedCode::Unavailable;
+    let refused = UplinkEvent::Refused { state, code, permanent: false, detail };
+    world.gateway.handle_uplink(now(world.ms), refused);
+    assert_eq!(world.gateway.status(now(world.ms)).alarm, None);
+    world.settle();
+    assert_eq!(world.broker.readings().len(), 2);
+}

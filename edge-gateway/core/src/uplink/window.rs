@@ -228,6 +228,12 @@ impl Window {
         self.unanswered.len()
     }
 
+    /// Notes that a frame was answered, without word of what is stored.
+    pub fn on_answer(&mut self, answer: &State) -> Outcome {
+        self.unanswered.remove(&(answer.stream, answer.answers));
+        Outcome::Ignored
+    }
+
     /// Applies what the broker says, from whichever connection and however late ("Gateway on STATE").
     pub fn on_state(&mut self, now: MonoMs, answer: &State) -> Outcome {
         let current = self.unanswered.remove(&(answer.stream, answer.answers));
