@@ -45,7 +45,7 @@ process::layered! {
         tls_cert: PathBuf = "CULVERT_GATEWAY_TLS_CERT",
         /// PEM file of the gateway's key
         tls_key: PathBuf = "CULVERT_GATEWAY_TLS_KEY",
-        /// Most bytes of disk for the spool's database; its write-ahead log adds about 20 MiB [default: 1073741824]
+        /// Most bytes of disk for the spool's database; its write-ahead log adds about 20 MiB, up to 100 under load [default: 1073741824]
         spool_bytes_max: u64 = "CULVERT_GATEWAY_SPOOL_BYTES_MAX",
         /// Largest MQTT packet in bytes, up to 4194304; costs that much memory per connection [default: 1048576]
         mqtt_packet_bytes_max: usize = "CULVERT_GATEWAY_MQTT_PACKET_BYTES_MAX",

@@ -16,6 +16,7 @@ use gateway_core::mqtt::{
 };
 use metrics::{counter, gauge};
 use process::{Clock, Shutdown};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -28,8 +29,22 @@ use crate::metrics as names;
 use crate::sessions::{Sessions, Ticket};
 use crate::store_thread::{Answer, StoreHandle};
 
-/// Bytes read from a socket at a time.
-const READ_BYTES: usize = 16 << 10;
+/// Bytes read from a socket at a time, at first: thousands of idle connections hold so much each.
+const READ_BYTES_MIN: usize = 2 << 10;
+
+/// Bytes read from a busy socket at a time.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of publishes that a connection may hold beside those that the store thread has; beyond it the socket is not read.
+const WAITING_BYTES_MAX: usize = 64 << 10;
+
+/// How long, and how much, is read and thrown away after a connection was closed: closing a socket with unread bytes
+/// would reset it, and the client would not see why it was closed.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 4 << 20;
+
+/// A peer that vanished without a word is looked for after so long, and then so often.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long a client may take to accept what is sent to it. It is never much: acknowledgements.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -132,6 +147,7 @@ struct Client {
     peer: SocketAddr,
     machine: Connection,
     buffer: BytesMut,
+    read_bytes: usize,
     client: Option<Arc<str>>,
     ticket: Option<Ticket>,
     publishes: Vec<Publish>,
@@ -153,6 +169,7 @@ impl Client {
             peer,
             machine,
             buffer: BytesMut::new(),
+            read_bytes: READ_BYTES_MIN,
             client: None,
             ticket: None,
             publishes: Vec::new(),
@@ -168,6 +185,9 @@ impl Client {
         gauge!(names::CONNECTIONS).increment(1.0);
         // Acknowledgements are small and awaited: they must not wait for more to come.
         let _ = self.stream.set_nodelay(true);
+        // A client without MQTT keep-alive that lost its power would hold its place for ever.
+        let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
+        let _ = SockRef::from(&self.stream).set_tcp_keepalive(&keepalive);
         let ended = self.drive().await;
         gauge!(names::CONNECTIONS).decrement(1.0);
         let client = self.client.as_deref().unwrap_or("?");
@@ -194,8 +214,7 @@ impl Client {
         loop {
             self.perform(&mut entering).await?;
             if self.closing.is_some() && self.publishes.is_empty() && self.outstanding.is_none() {
-                // The peer may be gone already; the connection is over either way.
-                let _ = tokio::time::timeout(WRITE_TIMEOUT, self.stream.shutdown()).await;
+                self.hang_up().await;
                 return Ok(());
             }
             let wake = self.wait(&mut entering).await;
@@ -205,7 +224,7 @@ impl Client {
                 // The store is gone and the process with it: no answer, no acknowledgement.
                 Wake::Answered(None) => return Ok(()),
                 Wake::Bytes(Ok(0)) => return self.settle().await,
-                Wake::Bytes(Ok(_)) => {}
+                Wake::Bytes(Ok(read)) => self.adapt(read),
                 Wake::Bytes(Err(error)) => {
                     self.settle().await?;
                     return Err(error);
@@ -242,12 +261,14 @@ impl Client {
                 None => std::future::pending().await,
             }
         };
-        let reads = self.machine.wants_input() && self.closing.is_none();
-        let wanted = staged_units(&self.publishes);
+        let waiting = staged_bytes(&self.publishes);
+        let reads =
+            self.machine.wants_input() && self.closing.is_none() && waiting < WAITING_BYTES_MAX;
+        let wanted = staged_units(waiting);
         let hands_over = self.outstanding.is_none() && !self.publishes.is_empty();
         let answer = self.outstanding.as_mut().map(|outstanding| &mut outstanding.answer);
         let kicked = self.ticket.as_mut().map(|ticket| &mut ticket.kicked);
-        self.buffer.reserve(READ_BYTES);
+        self.buffer.reserve(self.read_bytes);
         tokio::select! {
             biased;
             () = self.edge.shutdown.requested(), if !self.stopping => Wake::Stopping,
@@ -301,6 +322,32 @@ impl Client {
                 Err(std::io::ErrorKind::TimedOut.into())
             }
         }
+    }
+
+    /// Reads more at a time while the socket has more, and less again when it has not.
+    fn adapt(&mut self, read: usize) {
+        self.read_bytes = if read >= self.read_bytes {
+            (2 * self.read_bytes).min(READ_BYTES_MAX)
+        } else {
+            (self.read_bytes / 2).max(READ_BYTES_MIN)
+        };
+    }
+
+    /// Closes in a way that lets the client read why. It may be gone already; the connection is over either way.
+    async fn hang_up(&mut self) {
+        self.ticket = None;
+        let farewell = async {
+            self.stream.shutdown().await?;
+            let (mut rest, mut thrown) = (vec![0; READ_BYTES_MIN], 0);
+            while thrown < LINGER_BYTES_MAX {
+                match self.stream.read(&mut rest).await? {
+                    0 => break,
+                    read => thrown += read,
+                }
+            }
+            std::io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(LINGER, farewell).await;
     }
 
     /// Gives everything parsed to the store thread as one batch.
@@ -360,7 +407,7 @@ impl Client {
                 return Ok(());
             }
             let room = Arc::clone(&self.staged);
-            let wanted = staged_units(&self.publishes);
+            let wanted = staged_units(staged_bytes(&self.publishes));
             let Ok(room) = room.acquire_many_owned(wanted).await else {
                 return Ok(());
             };
@@ -379,12 +426,16 @@ async fn or_pending<F: Future + Unpin>(future: Option<F>) -> F::Output {
     }
 }
 
-/// What publishes take of [`STAGED_BYTES_MAX`]; never more than all of it, or the batch could never go.
-fn staged_units(publishes: &[Publish]) -> u32 {
-    let bytes: usize = publishes
-        .iter()
-        .map(|publish| publish.payload.len() + publish.topic.as_str().len() + STAGED_UNIT_BYTES / 4)
-        .sum();
+/// What publishes take in memory, roughly.
+fn staged_bytes(publishes: &[Publish]) -> usize {
+    let bytes = |publish: &Publish| {
+        publish.payload.len() + publish.topic.as_str().len() + STAGED_UNIT_BYTES / 4
+    };
+    publishes.iter().map(bytes).sum()
+}
+
+/// What they take of [`STAGED_BYTES_MAX`]; never more than all of it, or the batch could never go.
+fn staged_units(bytes: usize) -> u32 {
     let units = bytes.div_ceil(STAGED_UNIT_BYTES).min(STAGED_BYTES_MAX / STAGED_UNIT_BYTES);
     u32::try_from(units).unwrap_or(u32::MAX)
 }

@@ -24,6 +24,9 @@ const PAGE_BYTES: u64 = 4096;
 /// smaller costs writes.
 const CHECKPOINT_BYTES: u64 = 16 << 20;
 
+/// A WAL file that grew beyond this, by one large commit or many while a checkpoint was due, is cut back.
+const WAL_BYTES_KEPT: u64 = 64 << 20;
+
 /// Pages that a commit writes beside its segments: counters, devices, window.
 const COMMIT_OVERHEAD_BYTES: u64 = 6 * PAGE_BYTES;
 
@@ -167,11 +170,15 @@ impl SqliteStore {
              PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA wal_autocheckpoint = 0;
+             PRAGMA journal_size_limit = {WAL_BYTES_KEPT};
              PRAGMA cache_size = -{CACHE_KIB};
-             PRAGMA temp_store = MEMORY;
-             PRAGMA max_page_count = {};",
-            quota.budget_bytes() / PAGE_BYTES
+             PRAGMA temp_store = MEMORY;"
         ))?;
+        // Never below what the database has already, or a spool whose budget was lowered could not be drained.
+        let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        let pages = pages.cast_unsigned() + Quota::RESERVE_BYTES / PAGE_BYTES;
+        let pages = pages.max(quota.budget_bytes() / PAGE_BYTES);
+        connection.execute_batch(&format!("PRAGMA max_page_count = {pages};"))?;
         let transaction = connection.transaction()?;
         let tables: i64 = transaction.query_row(
             "SELECT count(*) FROM sqlite_schema WHERE name = 'identity'",

@@ -145,7 +145,7 @@ pub async fn run(uplink: Uplink) {
 /// One session, from the connection to its end.
 async fn session(uplink: &Uplink, id: SessionId) -> Result<(), SessionError> {
     let handshake = async {
-        let (endpoint, connection) = connect(uplink).await?;
+        let (endpoint, connection) = connect(uplink, id).await?;
         let opened = open(uplink, &connection, id).await;
         Ok::<_, SessionError>((endpoint, connection, opened?))
     };
@@ -171,7 +171,10 @@ async fn session(uplink: &Uplink, id: SessionId) -> Result<(), SessionError> {
     ended
 }
 
-async fn connect(uplink: &Uplink) -> Result<(Endpoint, quinn::Connection), SessionError> {
+async fn connect(
+    uplink: &Uplink,
+    id: SessionId,
+) -> Result<(Endpoint, quinn::Connection), SessionError> {
     let failed = |detail: &dyn std::fmt::Display| SessionError::Address {
         address: uplink.address.clone(),
         detail: detail.to_string(),
@@ -179,8 +182,10 @@ async fn connect(uplink: &Uplink) -> Result<(Endpoint, quinn::Connection), Sessi
     let remote = tokio::net::lookup_host(&uplink.address)
         .await
         .map_err(|error| failed(&error))?
-        .next()
-        .ok_or_else(|| failed(&"no address"))?;
+        .collect::<Vec<_>>();
+    // Each attempt takes the next one: a name may have an address that nobody listens on.
+    let turn = usize::try_from(id.0).unwrap_or(0) % remote.len().max(1);
+    let remote = *remote.get(turn).ok_or_else(|| failed(&"no address"))?;
     let local: SocketAddr = match remote {
         SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
         SocketAddr::V6(_) => ([0_u16; 8], 0).into(),

@@ -157,6 +157,8 @@ pub struct Gateway<S> {
     alarm: Option<Alarm>,
     progress: MonoMs,
     runs: RunCache,
+    /// Whether the ledger counts drops that are not on the disk yet.
+    ledger_moved: bool,
     /// After a commit that found no room: when to try again what nobody waits for.
     blocked_until: Option<MonoMs>,
 }
@@ -209,6 +211,7 @@ impl<S: SpoolStore> Gateway<S> {
             alarm: None,
             progress: now,
             runs: RunCache::default(),
+            ledger_moved: false,
             blocked_until: None,
         })
     }
@@ -278,6 +281,7 @@ impl<S: SpoolStore> Gateway<S> {
         match error {
             StoreError::Full(_) => {
                 self.blocked_until = Some(now.mono + FULL_RETRY_MS);
+                self.count_unanswered_drops(&staged);
                 Ok(staged.iter().map(reject_all).collect())
             }
             StoreError::Damaged(_) | StoreError::Disk(_) => Err(error),
@@ -303,11 +307,12 @@ impl<S: SpoolStore> Gateway<S> {
             alarm: None,
         };
         self.store.begin()?;
+        // First, because it makes room.
+        self.write_trims(&mut plan)?;
         self.admit(&mut plan, now, staged)?;
         self.write_records(&mut plan)?;
-        self.write_trims(&mut plan)?;
         self.assign(&mut plan, entropy)?;
-        if plan.ledger != self.ledger {
+        if plan.ledger != self.ledger || self.ledger_moved {
             self.store.put_ledger(&plan.ledger)?;
         }
         self.store.commit()?;
@@ -329,6 +334,7 @@ impl<S: SpoolStore> Gateway<S> {
         self.trimmed.clear();
         self.trim_due = None;
         self.blocked_until = None;
+        self.ledger_moved = false;
         if let Some(alarm) = plan.alarm {
             self.raise(alarm);
         }
@@ -339,6 +345,16 @@ impl<S: SpoolStore> Gateway<S> {
             }
         }
         plan.verdicts
+    }
+
+    /// QoS 0 readings of a commit that found no room: nobody will send them again, so they are counted as dropped. Those of
+    /// QoS 1 stay with their senders.
+    fn count_unanswered_drops(&mut self, staged: &[ClientBatch]) {
+        let arrivals = staged.iter().flat_map(|batch| &batch.arrivals);
+        let drops = arrivals.filter(|arrival| !arrival.acknowledged).count() as u64;
+        self.ledger.received += drops;
+        self.ledger.dropped_full += drops;
+        self.ledger_moved |= drops > 0;
     }
 
     /// Deletes what is acknowledged, in ranges, and writes where its streams stand.

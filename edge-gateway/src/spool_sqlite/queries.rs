@@ -64,8 +64,8 @@ impl SqliteStore {
             .query_map([], read_stream)?
             .collect::<rusqlite::Result<Vec<_>>>()?;
         let waiting: i64 = connection.query_row(
-            "SELECT coalesce(sum(rows), 0) FROM segment WHERE lane = ?1 AND first_row >= ?2",
-            (Lane::Live as u8, assigned(Lane::Live).0.cast_signed()),
+            "SELECT coalesce(sum(rows), 0) FROM segment_live WHERE first_row >= ?1",
+            [assigned(Lane::Live).0.cast_signed()],
             |row| row.get(0),
         )?;
         let live = window.iter().filter(|batch| batch.lane == Lane::Live);
@@ -89,11 +89,17 @@ impl SqliteStore {
         bytes_max: usize,
         rows_max: u32,
     ) -> rusqlite::Result<Vec<Segment>> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT first_row, rows, crc, length(data), data FROM segment
-             WHERE first_row >= ?1 AND lane = ?2 ORDER BY first_row",
-        )?;
-        let mut rows = statement.query((from.0.cast_signed(), lane as u8))?;
+        let mut statement = self.connection.prepare_cached(match lane {
+            Lane::Control => {
+                "SELECT first_row, rows, crc, length(data), data FROM segment_control
+                 WHERE first_row >= ?1 ORDER BY first_row"
+            }
+            Lane::Live => {
+                "SELECT first_row, rows, crc, length(data), data FROM segment_live
+                 WHERE first_row >= ?1 ORDER BY first_row"
+            }
+        })?;
+        let mut rows = statement.query([from.0.cast_signed()])?;
         let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
         let (mut bytes, mut count, mut found) = (0_i64, 0_u32, Vec::new());
         while let Some(row) = rows.next()? {
@@ -149,6 +155,8 @@ impl SpoolStore for SqliteStore {
     }
 
     fn rollback(&mut self) {
+        // Perhaps for want of room: what a checkpoint copies out of the WAL makes some.
+        self.since_checkpoint = u64::MAX / 2;
         if !self.connection.is_autocommit() {
             // A rollback that fails leaves the transaction open, and the next BEGIN reports that.
             let _ = self.run("ROLLBACK", []);
@@ -177,14 +185,11 @@ impl SpoolStore for SqliteStore {
     fn put_segment(&mut self, segment: &Segment) -> Result<()> {
         self.since_checkpoint += segment.data.len() as u64 + PAGE_BYTES;
         self.run(
-            "INSERT INTO segment VALUES (?1, ?2, ?3, ?4, ?5)",
-            (
-                segment.first.0.cast_signed(),
-                segment.lane as u8,
-                segment.rows,
-                segment.crc,
-                &segment.data[..],
-            ),
+            match segment.lane {
+                Lane::Control => "INSERT INTO segment_control VALUES (?1, ?2, ?3, ?4)",
+                Lane::Live => "INSERT INTO segment_live VALUES (?1, ?2, ?3, ?4)",
+            },
+            (segment.first.0.cast_signed(), segment.rows, segment.crc, &segment.data[..]),
         )?;
         self.put_counter("next_row", segment.end().0)
     }
@@ -201,8 +206,15 @@ impl SpoolStore for SqliteStore {
 
     fn delete_segments(&mut self, lane: Lane, below: RowNo) -> Result<()> {
         self.run(
-            "DELETE FROM segment WHERE first_row < ?1 AND lane = ?2 AND first_row + rows <= ?1",
-            (below.0.cast_signed(), lane as u8),
+            match lane {
+                Lane::Control => {
+                    "DELETE FROM segment_control WHERE first_row < ?1 AND first_row + rows <= ?1"
+                }
+                Lane::Live => {
+                    "DELETE FROM segment_live WHERE first_row < ?1 AND first_row + rows <= ?1"
+                }
+            },
+            [below.0.cast_signed()],
         )
     }
 

@@ -8,10 +8,17 @@ CREATE TABLE identity (
     gateway TEXT NOT NULL
 );
 
--- Readings, in the order of their receipt: a row here holds the rows of one commit and lane.
-CREATE TABLE segment (
+-- Readings, in the order of their receipt: a row here holds the rows of one commit. A table per lane, so that reading one
+-- lane does not pass over the other's backlog.
+CREATE TABLE segment_control (
     first_row INTEGER PRIMARY KEY,
-    lane      INTEGER NOT NULL,
+    rows      INTEGER NOT NULL,
+    crc       INTEGER NOT NULL,
+    data      BLOB NOT NULL
+);
+
+CREATE TABLE segment_live (
+    first_row INTEGER PRIMARY KEY,
     rows      INTEGER NOT NULL,
     crc       INTEGER NOT NULL,
     data      BLOB NOT NULL

@@ -1,6 +1,5 @@
 //! An open session: frames out, answers in, and somebody who notices when no answers come.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gateway_core::gateway::{Outgoing, UplinkEvent};
@@ -14,8 +13,8 @@ use super::{SessionError, Uplink, is_control};
 use crate::metrics as names;
 use crate::store_thread::StoreHandle;
 
-/// Frames without an answer for so long mean that the broker is gone, in milliseconds: QUIC's own timers back off far
-/// beyond the time in which a restarted broker is ready again.
+/// No packet for so long while frames wait for answers means that the broker is gone, in milliseconds: QUIC's own timers
+/// back off far beyond the time in which a restarted broker is ready again.
 const STALL_MS: u64 = 10_000;
 
 /// How often that is looked at.
@@ -36,12 +35,11 @@ impl Session {
         connection: &quinn::Connection,
     ) -> Result<(), SessionError> {
         let Self { control, data, readers: [control_reader, data_reader] } = self;
-        let heard = AtomicU64::new(uplink.clock.mono().0);
         tokio::select! {
             ended = write(uplink, control, data) => ended,
-            ended = read(uplink, control_reader, &heard) => ended,
-            ended = read(uplink, data_reader, &heard) => ended,
-            ended = watch_for_stall(uplink, &heard) => ended,
+            ended = read(uplink, control_reader) => ended,
+            ended = read(uplink, data_reader) => ended,
+            ended = watch_for_stall(uplink, connection) => ended,
             error = connection.closed() => Err(error.into()),
         }
     }
@@ -87,14 +85,9 @@ async fn build(uplink: &Uplink, outgoing: &Outgoing) -> Result<Vec<u8>, String> 
 }
 
 /// Hands the broker's answers to the spool's owner.
-async fn read(
-    uplink: &Uplink,
-    mut reader: FrameReader,
-    heard: &AtomicU64,
-) -> Result<(), SessionError> {
+async fn read(uplink: &Uplink, mut reader: FrameReader) -> Result<(), SessionError> {
     loop {
         let bytes = reader.next(UPLINK_FRAME_BYTES_MAX).await?;
-        heard.store(uplink.clock.mono().0, Ordering::Relaxed);
         answer(&uplink.store, Frame::decode(&bytes)?).await?;
     }
 }
@@ -122,21 +115,22 @@ async fn answer(store: &StoreHandle, frame: Frame<'_>) -> Result<(), SessionErro
     Ok(store.uplink(event).await?)
 }
 
-/// Ends the session when frames wait for answers and none come.
-async fn watch_for_stall(uplink: &Uplink, heard: &AtomicU64) -> Result<(), SessionError> {
+/// Ends the session when frames wait for answers and nothing at all comes from the broker. A slow link is no reason: a
+/// broker that is there acknowledges packets, however long a frame takes.
+async fn watch_for_stall(
+    uplink: &Uplink,
+    connection: &quinn::Connection,
+) -> Result<(), SessionError> {
     let mut ticks = tokio::time::interval(STALL_CHECK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut waiting_since = None;
+    let (mut heard, mut quiet_since) = (0, uplink.clock.mono());
     loop {
         ticks.tick().await;
         let now = uplink.clock.mono();
-        if uplink.status.borrow().unanswered == 0 {
-            waiting_since = None;
-            continue;
-        }
-        let since = *waiting_since.get_or_insert(now.0);
-        let quiet_since = since.max(heard.load(Ordering::Relaxed));
-        if now.0.saturating_sub(quiet_since) > STALL_MS {
+        let datagrams = connection.stats().udp_rx.datagrams;
+        if datagrams != heard || uplink.status.borrow().unanswered == 0 {
+            (heard, quiet_since) = (datagrams, now);
+        } else if now - quiet_since > STALL_MS {
             return Err(SessionError::Stalled(STALL_MS / 1_000));
         }
     }

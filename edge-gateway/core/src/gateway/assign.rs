@@ -76,19 +76,25 @@ impl<S: SpoolStore> Gateway<S> {
             return Ok(false);
         }
         let (bytes_max, rows_max) = (UPLINK_BATCH_BYTES_TARGET, UPLINK_BATCH_READINGS_MAX);
-        let segments = self.store.segments(lane, from, bytes_max, rows_max)?;
-        if segments.is_empty() {
-            plan.assigned.insert(lane, end);
-            return Ok(false);
-        }
-        match Rows::read(&segments) {
-            Ok(rows) => self.cut(plan, lane, binding, heads, entropy, (&segments, rows))?,
-            Err(error) => {
-                plan.alarm = Some(Alarm::Damaged { detail: error.to_string() });
-                return Ok(false);
+        let run = self.store.segments(lane, from, bytes_max, rows_max).and_then(|segments| {
+            let rows = Rows::read(&segments).map_err(|e| StoreError::Damaged(e.to_string()))?;
+            Ok((segments, rows))
+        });
+        match run {
+            Ok((segments, _)) if segments.is_empty() => {
+                plan.assigned.insert(lane, end);
+                Ok(false)
             }
+            Ok((segments, rows)) => {
+                self.cut(plan, lane, binding, heads, entropy, (&segments, rows))?;
+                Ok(true)
+            }
+            Err(StoreError::Damaged(detail)) => {
+                plan.alarm = Some(Alarm::Damaged { detail });
+                Ok(false)
+            }
+            Err(error @ (StoreError::Disk(_) | StoreError::Full(_))) => Err(error),
         }
-        Ok(true)
     }
 
     /// Cuts a run into one batch per partition.

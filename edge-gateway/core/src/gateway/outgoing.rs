@@ -8,7 +8,6 @@ use wire::time::MonoMs;
 
 use super::{Alarm, Gateway};
 use crate::spool::RowNo;
-use crate::spool::segment::Segment;
 use crate::spool::store::{SpoolStore, StoreError};
 use crate::uplink::batch::Rows;
 use crate::uplink::window::Batch;
@@ -69,18 +68,23 @@ impl<S: SpoolStore> Gateway<S> {
         if let Some(rows) = self.runs.find(&batch) {
             return Ok(Some(Outgoing { batch, rows }));
         }
-        let mut segments = self.store.segments(batch.lane, batch.from, usize::MAX, batch.rows())?;
-        segments.retain(|segment: &Segment| segment.first < batch.to);
-        match Rows::read(&segments) {
+        match self.read_run(&batch) {
             Ok(rows) => {
                 let rows = Arc::new(rows);
                 self.runs.put(batch.lane, batch.from, batch.to, Arc::clone(&rows));
                 Ok(Some(Outgoing { batch, rows }))
             }
-            Err(error) => {
-                self.raise(Alarm::Damaged { detail: error.to_string() });
+            Err(StoreError::Damaged(detail)) => {
+                self.raise(Alarm::Damaged { detail });
                 Ok(None)
             }
+            Err(error @ (StoreError::Disk(_) | StoreError::Full(_))) => Err(error),
         }
+    }
+
+    fn read_run(&mut self, batch: &Batch) -> Result<Rows, StoreError> {
+        let mut segments = self.store.segments(batch.lane, batch.from, usize::MAX, batch.rows())?;
+        segments.retain(|segment| segment.first < batch.to);
+        Rows::read(&segments).map_err(|error| StoreError::Damaged(error.to_string()))
     }
 }

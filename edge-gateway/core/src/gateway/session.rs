@@ -17,6 +17,9 @@ use crate::spool::segment::Row;
 use crate::spool::store::SpoolStore;
 use crate::uplink::window::{Batch, BatchNo, Outcome};
 
+/// Unacknowledged session records at which no further one is written.
+const CONTROL_BATCHES_MAX: usize = 32;
+
 /// Names one connection to a broker within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
@@ -164,10 +167,11 @@ impl<S: SpoolStore> Gateway<S> {
                     Some(_) => self.window.on_state(now.mono, &state),
                     None => self.window.on_answer(&state),
                 };
+                let rewound = outcome == Outcome::Rewound;
                 self.apply(now, outcome, state.stream);
                 if permanent {
                     self.raise(Alarm::Refused { stream: state.stream, code, detail });
-                } else {
+                } else if !rewound {
                     self.window.pause(now.mono, state.stream);
                 }
             }
@@ -183,13 +187,24 @@ impl<S: SpoolStore> Gateway<S> {
     pub fn handle_timeout(&mut self, now: Now) {
         let due = self.session.as_ref().and_then(Session::next_record);
         if due.is_some_and(|at| at <= now.mono) {
-            self.stage_record(now, "alive");
+            if self.alarm.is_none() && self.window.is_empty(Lane::Control) {
+                self.stage_record(now, "alive");
+            } else if let Some(session) = &mut self.session {
+                session.next_record = now.mono + self.settings.record_interval_ms;
+            }
+        }
+        // A record that found no room belongs to a session that is over: the next one brings its own.
+        if self.session.is_none() {
+            self.records.clear();
         }
     }
 
     fn open_session(&mut self, now: Now, id: SessionId, facts: &WelcomeFacts) {
         self.window.close_session();
         self.session = None;
+        if self.alarm.is_some() {
+            return;
+        }
         let mut bindings = BTreeMap::new();
         for (lane, topic, partitions) in &facts.topics {
             let Some(binding) = self.bind(*lane, *topic, *partitions) else {
@@ -211,7 +226,12 @@ impl<S: SpoolStore> Gateway<S> {
             next_record: now.mono + self.settings.record_interval_ms,
         });
         self.window.open_lane(Lane::Control);
-        self.stage_record(now, "session");
+        if self.window.len(Lane::Control) < CONTROL_BATCHES_MAX {
+            self.stage_record(now, "session");
+        } else {
+            // A broker that welcomes but never acknowledges must not fill the spool with records of it.
+            self.prove_by_window();
+        }
     }
 
     /// The topic as this lane may use it: a changed partition count takes effect when the window is empty (rule S4);
@@ -237,7 +257,9 @@ impl<S: SpoolStore> Gateway<S> {
         if batches.is_empty() {
             return;
         }
-        self.progress = now.mono;
+        if batches.iter().any(|batch| batch.lane == Lane::Live) {
+            self.progress = now.mono;
+        }
         self.trim_due.get_or_insert(now.mono + super::TRIM_DELAY_MS);
         if let Some(session) = &mut self.session
             && session.is_proved_by(&batches)
@@ -248,7 +270,14 @@ impl<S: SpoolStore> Gateway<S> {
         self.trimmed.extend(batches);
     }
 
+    fn prove_by_window(&mut self) {
+        if let (Some(session), Some(last)) = (&mut self.session, self.window.last(Lane::Control)) {
+            session.phase = Phase::Proving(last);
+        }
+    }
+
     fn stage_record(&mut self, now: Now, event: &str) {
+        self.records.clear();
         if let Some(session) = &mut self.session {
             session.next_record = now.mono + self.settings.record_interval_ms;
         }

@@ -532,3 +532,35 @@ fn a_refusal_without_a_state_is_no_regression() {
     world.settle();
     assert_eq!(world.broker.readings().len(), 2);
 }
+
+#[test]
+fn a_broker_that_never_acknowledges_does_not_fill_the_spool_with_records() {
+    let mut world = World::new(9);
+    for _ in 0..1_000 {
+        world.connect();
+        world.flow_out();
+        world.wire.clear();
+    }
+    assert!(world.gateway.store_mut().used_bytes().unwrap() < 64 << 10);
+    world.gateway.stage(publish(0, 1, true));
+    world.commit();
+    world.settle();
+    world.check();
+    assert_eq!(world.broker.readings().len(), 1);
+}
+
+#[test]
+fn drops_of_a_commit_without_room_are_counted() {
+    let mut store = MemoryStore::new(SpoolId([9; 16]));
+    store.set_room(0);
+    let mut gateway = open(store);
+    let mut batch = publish(0, 1, true);
+    batch.arrivals[0].acknowledged = false;
+    gateway.stage(batch);
+    gateway.commit(now(0), &mut Rng(1)).unwrap();
+    gateway.store_mut().set_room(u64::MAX);
+    gateway.stage(publish(1, 1, true));
+    gateway.commit(now(0), &mut Rng(1)).unwrap();
+    let ledger = open(gateway.into_store().crashed()).status(now(0)).ledger;
+    assert_eq!((ledger.received, ledger.dropped_full), (2, 1));
+}

@@ -253,17 +253,19 @@ impl Connection {
     }
 
     /// Another connection has the same client identifier now (v5 3.1.4, [MQTT-3.1.4-3]).
+    ///
+    /// What was published before is still acknowledged, once it is durable; nothing more is read.
     pub fn taken_over(&mut self) {
-        self.fail(CloseReason::TakenOver);
+        self.drain(CloseReason::TakenOver);
     }
 
-    /// The gateway is stopping.
+    /// The gateway is stopping. What was published before is still acknowledged, once it is durable; nothing more is read.
     pub fn shutdown(&mut self) {
         if let Phase::Deciding(link) = &self.phase {
             let connack = link.replies.connack_refused(ConnectRefusal::ServerUnavailable);
             self.outputs.extend(connack.map(Output::Send));
         }
-        self.fail(CloseReason::ShuttingDown);
+        self.drain(CloseReason::ShuttingDown);
     }
 
     /// Takes the next complete packet out of `buf`, judging it by its fixed header as soon as that is there.
@@ -357,7 +359,9 @@ impl Connection {
             parsed.refusal
         };
         if let Some(refusal) = refusal {
-            return self.refuse_publish(replies, Refused { topic, delivery, refusal });
+            // A publish whose properties are refused may have been a numbered one: those behind the excess are not read.
+            let numbered = parsed.sequence.is_some() || parsed.refusal.is_some();
+            return self.refuse_publish(replies, Refused { topic, delivery, refusal }, numbered);
         }
         self.gate.admit(delivery, header.total_len());
         self.outputs.push_back(Output::Publish(Publish {
@@ -416,7 +420,12 @@ impl Connection {
         }
     }
 
-    fn refuse_publish(&mut self, replies: Replies, refused: Refused) -> Result<(), CloseReason> {
+    fn refuse_publish(
+        &mut self,
+        replies: Replies,
+        refused: Refused,
+        numbered: bool,
+    ) -> Result<(), CloseReason> {
         let (delivery, refusal) = (refused.delivery, refused.refusal);
         self.outputs.push_back(Output::Refused(refused));
         if replies.version == MqttVersion::V311 {
@@ -429,10 +438,9 @@ impl Connection {
             let answers = self.gate.release();
             self.send(answers);
         }
-        if let PublishRefusal::Sequence(_) = refusal {
-            // Any refusal of a numbered reading closes the connection (docs/protocols/uplink.md, D2).
-            self.phase = Phase::Draining { replies, reason: CloseReason::Refused(refusal) };
-            self.finish_draining();
+        if numbered {
+            // Or the next reading would be taken in the place of this one (docs/protocols/uplink.md, D2).
+            self.drain(CloseReason::Refused(refusal));
         }
         Ok(())
     }
@@ -482,6 +490,18 @@ impl Connection {
         {
             open.progress_len = buffered;
             open.alive_at = now;
+        }
+    }
+
+    /// Reads nothing more, and closes for `reason` as soon as every publish has its answer.
+    fn drain(&mut self, reason: CloseReason) {
+        match &self.phase {
+            Phase::Open(open) => {
+                self.phase = Phase::Draining { replies: open.link.replies, reason };
+                self.finish_draining();
+            }
+            Phase::Draining { .. } => {}
+            Phase::AwaitingConnect { .. } | Phase::Deciding(_) | Phase::Closed => self.fail(reason),
         }
     }
 

@@ -174,6 +174,13 @@ impl Window {
         slots.filter_map(|slot| slot.batches.front()).map(|batch| batch.partitions).next()
     }
 
+    /// The batch of a lane that was assigned last, of those unacknowledged.
+    #[must_use]
+    pub fn last(&self, lane: Lane) -> Option<BatchNo> {
+        let slots = self.streams.values().filter(|slot| slot.stream.lane == lane);
+        slots.filter_map(|slot| slot.batches.back()).map(|batch| batch.number).max()
+    }
+
     /// The first row of a lane that an unacknowledged batch was cut from.
     #[must_use]
     pub fn first_row(&self, lane: Lane) -> Option<RowNo> {

@@ -81,7 +81,12 @@ pub(super) fn publish1(version: MqttVersion, id: u16, topic: &str, payload: &[u8
 
 /// An MQTT 5 PUBLISH of QoS 1 to `t` with these properties and payload `x`.
 pub(super) fn publish_with(id: u16, props: &[&[u8]]) -> Vec<u8> {
-    packet(0x32, &[&string("t"), &id.to_be_bytes(), &properties(props), b"x"])
+    publish1_with(id, "t", props)
+}
+
+/// An MQTT 5 PUBLISH of QoS 1 to `topic` with these properties.
+pub(super) fn publish1_with(id: u16, topic: &str, props: &[&[u8]]) -> Vec<u8> {
+    packet(0x32, &[&string(topic), &id.to_be_bytes(), &properties(props), b"x"])
 }
 
 /// The connection and the buffer that its shell reads into.
