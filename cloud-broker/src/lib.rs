@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The broker's process: sockets, disk and clock around `broker-core`, which decides.
+//!
+//! Used by the `cloud-broker` binary, and by `culvert up`, which runs it beside a gateway.
+//!
+//! Deliberately missing: anything that could be decided without I/O.
+
+mod config;
+mod control_store;
+mod engine;
+mod health;
+mod ingest_quic;
+mod kafka_tcp;
+mod memory;
+mod metrics;
+mod quic_keys;
+mod runtime;
+mod tls;
+mod wal_file;
+
+pub use config::{Config, HostPort, Settings, SettingsError};
+pub use metrics::{METRICS, Metric, MetricKind};
+pub use quic_keys::QuicKeysError;
+pub use runtime::{Running, StartError, start};
+pub use tls::{TlsError, TlsFiles};
+pub use wal_file::WalError;

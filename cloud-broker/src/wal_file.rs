@@ -27,8 +27,8 @@ use broker_log::{
 use wire::ids::Incarnation;
 use wire::time::UnixMs;
 
-pub use reader::{WalReadError, WalReader};
-pub use writer::{WalEvent, WalWriter, WriterStopped};
+pub use reader::WalReader;
+pub use writer::{WalEvent, WalWriter};
 
 use source::FolderSource;
 use writer::FileWriter;
@@ -91,11 +91,7 @@ impl WalError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::NoSpace { doing, path }
             }
-            _ => Self::Io {
-                doing,
-                path,
-                source,
-            },
+            _ => Self::Io { doing, path, source },
         }
     }
 
@@ -104,11 +100,9 @@ impl WalError {
         match error {
             RecoveryError::Corrupt(corruption) => Self::Corrupt { folder, corruption },
             RecoveryError::Source(error) => error,
-            RecoveryError::Version { file_no, version } => Self::Version {
-                folder,
-                file_no,
-                version,
-            },
+            RecoveryError::Version { file_no, version } => {
+                Self::Version { folder, file_no, version }
+            }
         }
     }
 }
@@ -180,9 +174,7 @@ fn lock(folder: &Path) -> Result<File, WalError> {
     let file = File::create(&path).map_err(|e| WalError::io("make", &path, e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(WalError::Locked {
-            folder: folder.to_owned(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(WalError::Locked { folder: folder.to_owned() }),
         Err(TryLockError::Error(error)) => Err(WalError::io("lock", &path, error)),
     }
 }
@@ -197,8 +189,7 @@ fn settle(folder: &Path, recovered: &Recovered) -> Result<(), WalError> {
             let written = file.write_all_at(bytes, *pos);
             written.map_err(|e| WalError::io("write", &path, e))?;
         }
-        file.sync_all()
-            .map_err(|e| WalError::io("sync", &path, e))?;
+        file.sync_all().map_err(|e| WalError::io("sync", &path, e))?;
     }
     for file_no in &recovered.dead_files {
         remove(&file_path(folder, *file_no))?;

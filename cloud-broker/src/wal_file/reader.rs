@@ -48,10 +48,7 @@ pub struct WalReader {
 
 impl WalReader {
     pub(super) fn new(folder: &Path) -> Self {
-        Self {
-            folder: folder.to_owned(),
-            open: Arc::default(),
-        }
+        Self { folder: folder.to_owned(), open: Arc::default() }
     }
 
     /// The batches of `piece`.
@@ -67,14 +64,9 @@ impl WalReader {
         let failed = |source| WalReadError::Io { file_no, source };
         let file = self.file(file_no).map_err(failed)?;
         let mut run = BytesMut::zeroed(piece.len as usize);
-        file.read_exact_at(&mut run, u64::from(piece.pos))
-            .map_err(failed)?;
+        file.read_exact_at(&mut run, u64::from(piece.pos)).map_err(failed)?;
         let cut = piece.cut(&run.freeze());
-        cut.map_err(|source| WalReadError::Damaged {
-            file_no,
-            pos: piece.pos,
-            source,
-        })
+        cut.map_err(|source| WalReadError::Damaged { file_no, pos: piece.pos, source })
     }
 
     fn file(&self, file_no: FileNo) -> io::Result<Arc<File>> {

@@ -19,10 +19,7 @@ pub(super) struct FolderSource {
 
 impl FolderSource {
     pub(super) fn new(folder: &Path) -> Self {
-        Self {
-            folder: folder.to_owned(),
-            open: None,
-        }
+        Self { folder: folder.to_owned(), open: None }
     }
 
     fn file(&mut self, file_no: FileNo) -> io::Result<&File> {

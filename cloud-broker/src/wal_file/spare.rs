@@ -38,12 +38,7 @@ impl Spare {
             .name("wal-spare".to_owned())
             .spawn(move || prepare_on_request(&in_folder, &requests, &stopped))
             .map_err(|e| WalError::io("start a thread for", folder, e))?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            wanted: Some(wanted),
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { folder: folder.to_owned(), wanted: Some(wanted), stop, thread: Some(thread) })
     }
 
     /// Has a file of `size` bytes prepared, unless there is one or one is being made.
@@ -112,9 +107,7 @@ fn fill(tmp: &Path, size: u32, stop: &AtomicBool) -> Result<bool, WalError> {
         if stop.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        let len = zeros
-            .len()
-            .min(usize::try_from(size - pos).unwrap_or(usize::MAX));
+        let len = zeros.len().min(usize::try_from(size - pos).unwrap_or(usize::MAX));
         let written = file.write_all_at(&zeros[..len], pos);
         written.map_err(|e| WalError::io("write", tmp, e))?;
         // Synced piece by piece, so that the last sync does not carry it all past a commit's.

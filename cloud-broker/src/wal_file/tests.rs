@@ -10,12 +10,10 @@ use wire::offset::Offset;
 use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder};
 use wire::seq::{StreamEpoch, StreamSeq};
 
+use super::writer::WriterStopped;
 use super::*;
 
-const KEY: PartitionKey = PartitionKey {
-    topic_no: TopicNo(0),
-    partition: Partition(0),
-};
+const KEY: PartitionKey = PartitionKey { topic_no: TopicNo(0), partition: Partition(0) };
 const FILE_BYTES: u32 = 64 << 10;
 const VALUE_BYTES: usize = 9_000;
 
@@ -27,21 +25,12 @@ struct Process {
 
 impl Process {
     fn start(folder: &Path, life: u8) -> Result<Self, WalError> {
-        let settings = LogSettings {
-            wal_file_bytes: FILE_BYTES,
-            tail_bytes: 0,
-            ..LogSettings::default()
-        };
+        let settings =
+            LogSettings { wal_file_bytes: FILE_BYTES, tail_bytes: 0, ..LogSettings::default() };
         let (sender, events) = channel();
-        let wal = open(
-            folder,
-            &settings,
-            Incarnation([life; 16]),
-            UnixMs(1),
-            move |event| {
-                sender.send(event).unwrap();
-            },
-        )?;
+        let wal = open(folder, &settings, Incarnation([life; 16]), UnixMs(1), move |event| {
+            sender.send(event).unwrap();
+        })?;
         let mut process = Self { wal, events };
         process.wal.log.register_partition(KEY).unwrap();
         Ok(process)
@@ -63,10 +52,7 @@ impl Process {
     fn names(&self) -> Vec<u8> {
         let end = self.wal.log.offsets(KEY).unwrap().high_watermark;
         let read = |offset| {
-            let plan = self
-                .wal
-                .log
-                .read(KEY, Offset(offset), 1, FirstBatch::Always);
+            let plan = self.wal.log.read(KEY, Offset(offset), 1, FirstBatch::Always);
             let bytes = self.wal.reader.read(&plan.unwrap().pieces[0]).unwrap();
             *bytes.last_chunk::<2>().unwrap().first().unwrap()
         };
@@ -82,11 +68,8 @@ fn batch(name: u8) -> Bytes {
         value: Some(&[name; VALUE_BYTES]),
         headers: &[],
     });
-    let producer = BatchProducer {
-        id: ProducerId(1),
-        epoch: StreamEpoch::FIRST,
-        base: StreamSeq::ZERO,
-    };
+    let producer =
+        BatchProducer { id: ProducerId(1), epoch: StreamEpoch::FIRST, base: StreamSeq::ZERO };
     let sealed = builder.seal(producer, Codec::None, builder.records());
     sealed.unwrap().into()
 }
@@ -116,11 +99,7 @@ fn what_was_written_is_there_after_every_restart() {
         }
         assert_eq!(process.names(), expected);
     }
-    assert!(
-        names_in(&folder).len() > 8,
-        "files were filled: {:?}",
-        names_in(&folder)
-    );
+    assert!(names_in(&folder).len() > 8, "files were filled: {:?}", names_in(&folder));
 }
 
 #[test]

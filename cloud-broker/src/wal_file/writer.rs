@@ -51,10 +51,7 @@ impl WalWriter {
                 drop(lock);
             })
             .map_err(|e| WalError::io("start a thread for", &folder, e))?;
-        Ok(Self {
-            slots: Some(slots),
-            thread: Some(thread),
-        })
+        Ok(Self { slots: Some(slots), thread: Some(thread) })
     }
 
     /// Has `slot` written and synced. Does not block while the engine keeps to one slot in flight.
@@ -111,11 +108,7 @@ struct OpenFile {
 
 impl FileWriter {
     pub(super) fn new(folder: &Path) -> Result<Self, WalError> {
-        Ok(Self {
-            folder: folder.to_owned(),
-            open: None,
-            spare: Spare::new(folder)?,
-        })
+        Ok(Self { folder: folder.to_owned(), open: None, spare: Spare::new(folder)? })
     }
 
     /// Returns once the slot is on disk.
@@ -154,16 +147,10 @@ impl FileWriter {
         };
         let written = file.write_all_at(&new.header, 0);
         written.map_err(|e| WalError::io("write", &made_as, e))?;
-        file.sync_all()
-            .map_err(|e| WalError::io("sync", &made_as, e))?;
+        file.sync_all().map_err(|e| WalError::io("sync", &made_as, e))?;
         fs::rename(&made_as, &path).map_err(|e| WalError::io("rename", &made_as, e))?;
         sync_folder(&self.folder)?;
-        Ok(OpenFile {
-            file_no: new.file_no,
-            path,
-            size: new.size,
-            file,
-        })
+        Ok(OpenFile { file_no: new.file_no, path, size: new.size, file })
     }
 }
 
@@ -172,9 +159,9 @@ fn reserve(file: &File, path: &Path, size: u32) -> Result<(), WalError> {
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, u64::from(size)) {
         Ok(()) => Ok(()),
         // Some file systems cannot reserve; there the space is taken as it is written.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file
-            .set_len(u64::from(size))
-            .map_err(|e| WalError::io("extend", path, e)),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+            file.set_len(u64::from(size)).map_err(|e| WalError::io("extend", path, e))
+        }
         Err(error) => Err(WalError::io("reserve space for", path, error.into())),
     }
 }

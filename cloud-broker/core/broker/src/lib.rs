@@ -1,1 +1,38 @@
-//! Placeholder.
+//! The broker without its sockets and disks: Kafka's APIs, the uplink's broker side, the metadata, and who waits for what.
+//!
+//! The shell's connections turn bytes into [`Event`]s ([`receive`], [`UplinkRequest::parse`]: everything that needs the
+//! bytes and no state), one task drives the [`Broker`], and what comes out are [`Effect`]s. Answers to fetches and lookups
+//! are plans: the connection reads the files and completes them.
+//!
+//! Invariants: nothing is acknowledged or shown that is not durable, a topic neither; each request gets exactly one answer;
+//! given the same events, times and seed, the same effects come out.
+//!
+//! Deliberately missing: sockets, files, clocks, randomness; consumer groups, transactions, idempotent producers; more
+//! than one broker.
+
+mod broker;
+mod conn;
+mod event;
+mod handlers;
+mod ids;
+mod ingest;
+mod metadata;
+mod pending;
+#[cfg(test)]
+mod sim;
+
+pub use broker::{Broker, BrokerError, BrokerSettings, BrokerStats, Identity};
+pub use conn::{Received, Reply, RequestInfo, receive};
+pub use event::{Answer, Asker, ClientId, Effect, Event, SessionId};
+pub use handlers::{
+    CheckedProduce, FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, KafkaRequest,
+    LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery, MetadataQuery, ProduceAnswer,
+    ReadPiece,
+};
+pub use ingest::{
+    AppendRequest, HelloRequest, RequestError, SESSION_BYTES_MAX, SESSION_FRAMES_MAX, SHARDS,
+    UplinkAnswer, UplinkRequest,
+};
+pub use metadata::{
+    ControlWrite, Image, PARTITIONS_MAX, StoredError, TOPIC_PARTITIONS_MAX, TOPICS_MAX,
+};

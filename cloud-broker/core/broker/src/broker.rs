@@ -1,0 +1,468 @@
+//! The broker: log, metadata, sessions and whoever waits, put together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker_log::{Log, PartitionKey, SlotNo, SlotToWrite, TopicNo};
+use bytes::Bytes;
+use thiserror::Error;
+use wire::ids::{GatewayId, Incarnation, Partition};
+use wire::time::{MonoMs, UnixMs};
+use wire::uplink::GoodbyeReason;
+
+use crate::event::{Answer, Asker, ClientId, Effect, Event, SessionId};
+use crate::handlers::metadata::{Outcome, WaitingMetadata};
+use crate::handlers::produce::{ProduceAnswer, Produced};
+use crate::handlers::{FetchQuery, KafkaRequest, MetadataQuery};
+use crate::ids::IdSource;
+use crate::ingest::{
+    AppendRequest, HelloRefused, HelloRequest, Ingest, ParkedState, UplinkAnswer, UplinkRequest,
+    Verdict, check_hello, welcome,
+};
+use crate::metadata::{Image, Metadata, NewTopic, Ticket, Topic, TopicRefused, Wish};
+use crate::pending::{ParkedAnswers, ParkedFetches};
+
+/// Settings of the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerSettings {
+    /// Host that Kafka clients are told to connect to.
+    pub advertised_host: String,
+    /// Port that Kafka clients are told to connect to.
+    pub advertised_port: u16,
+    /// Whether a Metadata request may make topics, as Kafka's `auto.create.topics.enable`.
+    pub auto_create_topics: bool,
+    /// Partitions of topics made that way, as Kafka's `num.partitions`. Each costs memory for as long as it exists.
+    pub default_partitions: u32,
+    /// Topics that gateways may append to, besides the control topic.
+    pub uplink_topics: BTreeSet<String>,
+}
+
+/// Bytes of batches that wait for the disk beyond which [`Broker::wants_appends`] says no. The log turns batches away
+/// only at twice this, so that a request which was let in finds room.
+pub const APPENDS_PAUSED_BYTES: usize = 32 << 20;
+
+/// Who this life of the broker is.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity {
+    /// The incarnation that the log was opened as.
+    pub incarnation: Incarnation,
+    /// Random bits that ids are made from; never used before.
+    pub id_seed: [u8; 32],
+}
+
+/// Why a broker cannot be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BrokerError {
+    /// The log holds topics that the metadata does not know: the metadata file is missing or older than the log. Restore
+    /// it; going on would give their numbers to new topics.
+    #[error(
+        "the log holds topics that the metadata does not know (next number {log} in the log, {metadata} there)"
+    )]
+    MetadataBehindLog {
+        /// The next topic number by the log.
+        log: u32,
+        /// The next topic number by the metadata.
+        metadata: u32,
+    },
+    /// The log cannot hold the partitions of the metadata.
+    #[error("the log cannot hold all partitions of the metadata")]
+    TooManyPartitions,
+}
+
+/// What is going on, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BrokerStats {
+    /// Batches and answers that wait until they are durable.
+    pub parked_answers: usize,
+    /// Fetches that wait for data.
+    pub parked_fetches: usize,
+    /// Uplink sessions.
+    pub uplink_sessions: usize,
+    /// Topics.
+    pub topics: usize,
+}
+
+/// The deterministic broker.
+///
+/// Call [`Broker::handle`] for each event and [`Broker::handle_deadlines`] when [`Broker::next_deadline`] has come; carry
+/// out the effects. After each batch of events, call [`Broker::take_slot`]; write and sync what it yields, then call
+/// [`Broker::slot_durable`], and [`Broker::take_slot`] again. Before the first slot is durable, nothing may be served.
+#[derive(Debug)]
+pub struct Broker {
+    settings: BrokerSettings,
+    incarnation: Incarnation,
+    ids: IdSource,
+    log: Log,
+    metadata: Metadata,
+    ingest: Ingest,
+    answers: ParkedAnswers<ParkedAnswer>,
+    fetches: ParkedFetches<FetchQuery>,
+    waiting: BTreeMap<Ticket, Vec<WaitingForTopics>>,
+    undurable: Undurable,
+}
+
+/// An answer that waits until it is durable.
+#[derive(Debug)]
+enum ParkedAnswer {
+    Produce(Asker, ProduceAnswer),
+    Uplink(ParkedState),
+}
+
+/// An answer that waits until topics are stored.
+#[derive(Debug)]
+enum WaitingForTopics {
+    Hello(Box<WaitingHello>),
+    Metadata(Asker, WaitingMetadata),
+}
+
+#[derive(Debug)]
+struct WaitingHello {
+    asker: Asker,
+    session: SessionId,
+    identity: GatewayId,
+    hello: HelloRequest,
+}
+
+impl Broker {
+    /// Puts a broker together from an open log and the stored metadata.
+    ///
+    /// # Errors
+    /// [`BrokerError`]: the two do not belong together.
+    pub fn new(
+        settings: BrokerSettings,
+        identity: &Identity,
+        mut log: Log,
+        image: Image,
+    ) -> Result<Self, BrokerError> {
+        let (in_log, in_metadata) = (log.next_topic_no().0, image.next_topic_no());
+        if in_log > in_metadata {
+            return Err(BrokerError::MetadataBehindLog { log: in_log, metadata: in_metadata });
+        }
+        for topic in image.topics() {
+            register(&mut log, topic).ok_or(BrokerError::TooManyPartitions)?;
+        }
+        Ok(Self {
+            settings,
+            incarnation: identity.incarnation,
+            ids: IdSource::new(identity.id_seed),
+            log,
+            metadata: Metadata::new(image),
+            ingest: Ingest::new(),
+            answers: ParkedAnswers::new(),
+            fetches: ParkedFetches::new(),
+            waiting: BTreeMap::new(),
+            undurable: Undurable::default(),
+        })
+    }
+
+    /// Takes an event.
+    pub fn handle(&mut self, mono: MonoMs, wall: UnixMs, event: Event, out: &mut Vec<Effect>) {
+        match event {
+            Event::ClientGone(client) => self.forget(client),
+            Event::ControlStored(version) => self.control_stored(wall, version, out),
+            Event::ControlNotStored => {
+                let ticket = self.metadata.not_stored();
+                self.topics_settled(wall, ticket, out);
+            }
+            Event::Kafka(asker, request) => self.kafka(mono, wall, asker, request, out),
+            Event::SessionGone(session) => self.end_session(session),
+            Event::Uplink { asker, session, identity, request } => match request {
+                UplinkRequest::Hello(hello) => {
+                    let waiting = WaitingHello { asker, session, identity, hello };
+                    self.hello(wall, waiting, out);
+                }
+                UplinkRequest::Append(append) => {
+                    self.uplink_append(wall, (asker, session), append, out);
+                }
+                UplinkRequest::Reset(reset) => {
+                    let image = self.metadata.image();
+                    let answer = self.ingest.reset(&self.log, image, session, &reset);
+                    out.push(Effect::Answer(asker, Answer::Uplink(answer)));
+                }
+            },
+        }
+        if let Some(write) = self.metadata.poll_write() {
+            out.push(Effect::StoreControl(write));
+        }
+    }
+
+    /// Answers fetches whose wait is over, with what there is.
+    pub fn handle_deadlines(&mut self, mono: MonoMs, out: &mut Vec<Effect>) {
+        while let Some(asker) = self.fetches.due(mono) {
+            let Some(query) = self.fetches.take(asker) else {
+                break;
+            };
+            let answer = query.plan(&self.log, self.metadata.image());
+            out.push(Effect::Answer(asker, Answer::Fetch(answer)));
+        }
+    }
+
+    /// When [`Broker::handle_deadlines`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<MonoMs> {
+        self.fetches.next_deadline()
+    }
+
+    /// Whether events that append should be taken: not while too much waits for the disk.
+    #[must_use]
+    pub fn wants_appends(&self) -> bool {
+        self.undurable.bytes < APPENDS_PAUSED_BYTES
+    }
+
+    /// The next slot to write and sync; `None` while one is in flight or nothing waits.
+    pub fn take_slot(&mut self) -> Option<SlotToWrite> {
+        self.log.take_slot()
+    }
+
+    /// The slot in flight is durable: answers leave, parked fetches wake.
+    pub fn slot_durable(&mut self, slot_no: SlotNo, out: &mut Vec<Effect>) {
+        let durable = self.log.slot_durable(slot_no);
+        self.undurable.durable(slot_no);
+        for parked in self.answers.release(durable.slot_no) {
+            out.push(match parked {
+                ParkedAnswer::Produce(asker, answer) => {
+                    Effect::Answer(asker, Answer::Produce(answer))
+                }
+                ParkedAnswer::Uplink(parked) => {
+                    Effect::Answer(parked.asker, Answer::Uplink(parked.answer(&self.log)))
+                }
+            });
+        }
+        let moved = durable.moved.iter().map(|moved| moved.key);
+        for asker in self.fetches.watching(moved) {
+            let Some(query) = self.fetches.fetch(asker) else {
+                continue;
+            };
+            let answer = query.plan(&self.log, self.metadata.image());
+            if query.is_satisfied(&answer) {
+                self.fetches.take(asker);
+                out.push(Effect::Answer(asker, Answer::Fetch(answer)));
+            }
+        }
+    }
+
+    /// What is going on.
+    #[must_use]
+    pub fn stats(&self) -> BrokerStats {
+        BrokerStats {
+            parked_answers: self.answers.len(),
+            parked_fetches: self.fetches.len(),
+            uplink_sessions: self.ingest.len(),
+            topics: self.metadata.image().len(),
+        }
+    }
+
+    fn kafka(
+        &mut self,
+        mono: MonoMs,
+        wall: UnixMs,
+        asker: Asker,
+        request: KafkaRequest,
+        out: &mut Vec<Effect>,
+    ) {
+        match request {
+            KafkaRequest::Fetch(query) => self.fetch(mono, asker, query, out),
+            KafkaRequest::Lookup(query) => {
+                let answer = query.look(&self.log, self.metadata.image());
+                out.push(Effect::Answer(asker, Answer::Lookup(answer)));
+            }
+            KafkaRequest::Metadata(query) => self.describe(asker, query, out),
+            KafkaRequest::Produce(produce) => {
+                let bytes = produce.bytes();
+                let produced = produce.append(wall, &mut self.log, self.metadata.image());
+                if let Some(slot_no) = self.log.slot_for_answer() {
+                    self.undurable.add(slot_no, bytes);
+                }
+                match produced {
+                    Produced::Now(answer) => {
+                        out.push(Effect::Answer(asker, Answer::Produce(answer)));
+                    }
+                    Produced::WhenDurable(slot_no, answer) => {
+                        let parked = ParkedAnswer::Produce(asker, answer);
+                        self.answers.park(slot_no, parked);
+                    }
+                }
+            }
+        }
+    }
+
+    fn fetch(&mut self, mono: MonoMs, asker: Asker, query: FetchQuery, out: &mut Vec<Effect>) {
+        let image = self.metadata.image();
+        let answer = query.plan(&self.log, image);
+        if query.is_satisfied(&answer) {
+            out.push(Effect::Answer(asker, Answer::Fetch(answer)));
+        } else {
+            let watched = query.partitions(image);
+            let deadline = mono + query.wait_ms();
+            self.fetches.park(asker, deadline, watched, query);
+        }
+    }
+
+    fn describe(&mut self, asker: Asker, query: MetadataQuery, out: &mut Vec<Effect>) {
+        match query.begin(&self.settings, &mut self.metadata, &mut self.ids) {
+            Outcome::Now(query) => self.answer_metadata(asker, &query, out),
+            Outcome::After(ticket, query) => {
+                self.wait(ticket, WaitingForTopics::Metadata(asker, query));
+            }
+        }
+    }
+
+    fn answer_metadata(&self, asker: Asker, query: &WaitingMetadata, out: &mut Vec<Effect>) {
+        let image = self.metadata.image();
+        let response = query.response(&self.settings, image, self.log.leader_epoch());
+        out.push(Effect::Answer(asker, Answer::Metadata(Box::new(response))));
+    }
+
+    fn uplink_append(
+        &mut self,
+        wall: UnixMs,
+        (asker, session): (Asker, SessionId),
+        append: AppendRequest,
+        out: &mut Vec<Effect>,
+    ) {
+        let image = self.metadata.image();
+        let log = &mut self.log;
+        let bytes = append.intact.as_ref().map_or(0, Bytes::len);
+        let verdict = self.ingest.append(wall, log, image, (asker, session), append);
+        if let Some(slot_no) = self.log.slot_for_answer() {
+            self.undurable.add(slot_no, bytes);
+        }
+        match verdict {
+            Verdict::Answer(answer) => out.push(Effect::Answer(asker, Answer::Uplink(answer))),
+            Verdict::Park(slot_no, parked) => {
+                self.answers.park(slot_no, ParkedAnswer::Uplink(parked));
+            }
+        }
+    }
+
+    fn hello(&mut self, wall: UnixMs, waiting: WaitingHello, out: &mut Vec<Effect>) {
+        match self.ensure_topics(&waiting) {
+            Ok(None) => self.welcome(wall, waiting, out),
+            Ok(Some(ticket)) => self.wait(ticket, WaitingForTopics::Hello(Box::new(waiting))),
+            Err(refused) => {
+                let answer = Answer::Uplink(refused.answer());
+                out.push(Effect::Answer(waiting.asker, answer));
+            }
+        }
+    }
+
+    fn ensure_topics(&mut self, waiting: &WaitingHello) -> Result<Option<Ticket>, HelloRefused> {
+        let allowed = &self.settings.uplink_topics;
+        let topics = check_hello(&waiting.identity, &waiting.hello, allowed)?;
+        let mut last = None;
+        for (name, partitions) in topics {
+            let topic = NewTopic { name: name.to_owned(), id: self.ids.topic_id(), partitions };
+            match self.metadata.ensure(topic) {
+                Ok(Wish::Exists) => {}
+                Ok(Wish::Staged(ticket)) => last = last.max(Some(ticket)),
+                Err(error) => return Err(not_made(name, error)),
+            }
+        }
+        Ok(last)
+    }
+
+    fn welcome(&mut self, wall: UnixMs, waiting: WaitingHello, out: &mut Vec<Effect>) {
+        let known = (self.metadata.image(), &self.log);
+        let WaitingHello { asker, session, identity, hello } = waiting;
+        let answer = match welcome(wall, self.incarnation, &identity, &hello, known) {
+            Some((begun, answer)) => {
+                self.ingest.begin(session, begun);
+                answer
+            }
+            None => UplinkAnswer::goodbye(
+                GoodbyeReason::Stopping,
+                "the topics could not be stored; come back",
+            ),
+        };
+        out.push(Effect::Answer(asker, Answer::Uplink(answer)));
+    }
+
+    fn wait(&mut self, ticket: Ticket, waiting: WaitingForTopics) {
+        self.waiting.entry(ticket).or_default().push(waiting);
+    }
+
+    fn control_stored(&mut self, wall: UnixMs, version: u64, out: &mut Vec<Effect>) {
+        let (ticket, made) = self.metadata.stored(version);
+        for topic in &made {
+            // The metadata's limit on partitions is far below the log's, so there is room; were there none, reads and
+            // appends of the missing partition would say that it is unknown.
+            let _ = register(&mut self.log, topic);
+        }
+        self.topics_settled(wall, ticket, out);
+    }
+
+    /// Answers who waited for topics: they are there, or they will not be.
+    fn topics_settled(&mut self, wall: UnixMs, ticket: Ticket, out: &mut Vec<Effect>) {
+        while let Some(first) = self.waiting.first_entry() {
+            if *first.key() > ticket {
+                break;
+            }
+            for waiting in first.remove() {
+                match waiting {
+                    WaitingForTopics::Hello(waiting) => self.welcome(wall, *waiting, out),
+                    WaitingForTopics::Metadata(asker, query) => {
+                        self.answer_metadata(asker, &query, out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn end_session(&mut self, session: SessionId) {
+        self.ingest.end(session);
+        // A HELLO that waits for its topics must not bring the session back.
+        for waiting in self.waiting.values_mut() {
+            waiting.retain(|waiting| match waiting {
+                WaitingForTopics::Hello(hello) => hello.session != session,
+                WaitingForTopics::Metadata(..) => true,
+            });
+        }
+    }
+
+    fn forget(&mut self, client: ClientId) {
+        self.fetches.forget(client);
+    }
+}
+
+/// Bytes that were appended and are not durable, by the last slot they may be in. What was turned away counts too, until
+/// that slot is durable: it only makes the broker a little more careful.
+#[derive(Debug, Default)]
+struct Undurable {
+    by_slot: BTreeMap<SlotNo, usize>,
+    bytes: usize,
+}
+
+impl Undurable {
+    fn add(&mut self, slot_no: SlotNo, bytes: usize) {
+        *self.by_slot.entry(slot_no).or_default() += bytes;
+        self.bytes += bytes;
+    }
+
+    fn durable(&mut self, slot_no: SlotNo) {
+        while let Some(first) = self.by_slot.first_entry() {
+            if *first.key() > slot_no {
+                break;
+            }
+            self.bytes -= first.remove();
+        }
+    }
+}
+
+const _: () = assert!(crate::metadata::PARTITIONS_MAX <= broker_log::PARTITIONS_MAX as u64);
+
+fn register(log: &mut Log, topic: &Topic) -> Option<()> {
+    for index in 0..topic.partitions {
+        let key = PartitionKey { topic_no: TopicNo(topic.no), partition: Partition(index) };
+        log.register_partition(key).ok()?;
+    }
+    Some(())
+}
+
+fn not_made(name: &str, error: TopicRefused) -> HelloRefused {
+    HelloRefused {
+        reason: GoodbyeReason::Unauthorized,
+        detail: format!("topic {name:?} cannot be made: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! One file per Kafka API: what of a request the connection works out, what the broker decides, and what the
+//! connection does with the answer.
+
+pub(crate) mod fetch;
+pub(crate) mod list_offsets;
+pub(crate) mod metadata;
+pub(crate) mod produce;
+
+use broker_kafka::ErrorCode;
+use broker_kafka::generated::Request;
+use broker_kafka::runtime::{Text, Uuid};
+use broker_log::{PartitionKey, Piece, TopicNo};
+use bytes::Bytes;
+use wire::ids::{Partition, TopicId};
+use wire::offset::LeaderEpoch;
+
+use crate::metadata::{Image, Topic};
+
+pub use fetch::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery};
+pub use list_offsets::{LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery};
+pub use metadata::MetadataQuery;
+pub use produce::{CheckedProduce, ProduceAnswer};
+
+/// A request as the broker takes it: checked, and without the frame's bytes where it may have to wait.
+#[derive(Debug)]
+pub enum KafkaRequest {
+    /// Fetch.
+    Fetch(FetchQuery),
+    /// ListOffsets, or the rest of it.
+    Lookup(LookupQuery),
+    /// Metadata.
+    Metadata(MetadataQuery),
+    /// Produce.
+    Produce(CheckedProduce),
+}
+
+impl KafkaRequest {
+    /// Prepares a request for the broker. This is where batches are checked: call it on the connection's task.
+    /// `None` for an API that the broker has no part in.
+    #[must_use]
+    pub fn prepare(version: i16, request: Request) -> Option<Self> {
+        match request {
+            Request::Fetch(fetch) => Some(Self::Fetch(FetchQuery::new(version, &fetch))),
+            Request::ListOffsets(list) => Some(Self::Lookup(LookupQuery::new(version, &list))),
+            Request::Metadata(request) => Some(Self::Metadata(MetadataQuery { version, request })),
+            Request::Produce(produce) => {
+                Some(Self::Produce(CheckedProduce::new(version, &produce)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How a request names a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicName {
+    pub(crate) name: Text,
+    pub(crate) id: Uuid,
+    by: NamedBy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NamedBy {
+    Id,
+    Name,
+}
+
+impl NamedBy {
+    /// How an API names topics that changes to ids in version `ids_from`.
+    pub(crate) fn of(version: i16, ids_from: i16) -> Self {
+        if version >= ids_from { Self::Id } else { Self::Name }
+    }
+}
+
+impl TopicName {
+    /// A copy, which does not keep the request's frame.
+    pub(crate) fn new(name: &Text, id: Uuid, by: NamedBy) -> Self {
+        Self { name: name.detached(), id, by }
+    }
+
+    pub(crate) fn find<'a>(&self, image: &'a Image) -> Result<&'a Topic, ErrorCode> {
+        match self.by {
+            NamedBy::Id => image.by_id(TopicId::from(self.id)).ok_or(ErrorCode::UnknownTopicId),
+            NamedBy::Name => image.by_name(&self.name).ok_or(ErrorCode::UnknownTopicOrPartition),
+        }
+    }
+}
+
+/// The partition of a topic with this index, if it has it.
+pub(crate) fn partition_of(topic: &Topic, index: i32) -> Result<PartitionKey, ErrorCode> {
+    match u32::try_from(index) {
+        Ok(index) if index < topic.partitions => {
+            Ok(PartitionKey { topic_no: TopicNo(topic.no), partition: Partition(index) })
+        }
+        Ok(_) | Err(_) => Err(ErrorCode::UnknownTopicOrPartition),
+    }
+}
+
+/// Holds the leader epoch that a client believes in against ours (KIP-320); −1 is "none".
+pub(crate) fn check_epoch(claimed: i32, ours: LeaderEpoch) -> Result<(), ErrorCode> {
+    if claimed < 0 || claimed == ours.0 {
+        Ok(())
+    } else if claimed < ours.0 {
+        Err(ErrorCode::FencedLeaderEpoch)
+    } else {
+        Err(ErrorCode::UnknownLeaderEpoch)
+    }
+}
+
+/// Reads the batches of a piece that lies in a file; `None` if that fails, which is logged by whoever tried.
+pub type ReadPiece<'a> = dyn FnMut(&Piece) -> Option<Bytes> + 'a;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_that_differ_are_fenced_or_unknown() {
+        let ours = LeaderEpoch(3);
+        for (claimed, expected) in [
+            (-1, Ok(())),
+            (3, Ok(())),
+            (2, Err(ErrorCode::FencedLeaderEpoch)),
+            (4, Err(ErrorCode::UnknownLeaderEpoch)),
+        ] {
+            assert_eq!(check_epoch(claimed, ours), expected, "{claimed}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! ListOffsets, versions 1 to 10.
+//!
+//! The ends of a partition the broker knows. A time it can only narrow down to a run of batches; the connection reads the
+//! run and decodes its records, so that the answer is exact to the record. If a header promised more than its records
+//! hold, the lookup goes on behind that run.
+//!
+//! There is no tiered storage: the earliest local offset (−4) is the log start, and the latest tiered one (−5) is
+//! unknown, as Kafka answers without tiering.
+
+use std::collections::BTreeSet;
+
+use broker_kafka::ErrorCode;
+use broker_kafka::generated::list_offsets::{
+    ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse,
+};
+use broker_kafka::records::{TimedOffset, first_at_or_after, first_of_greatest_time};
+use broker_kafka::runtime::{Text, Uuid};
+use broker_log::{Candidate, Log, PartitionKey, Piece};
+use wire::offset::{LeaderEpoch, Offset};
+use wire::record_batch::RecordBatchHeader;
+use wire::time::UnixMs;
+
+use super::{KafkaRequest, NamedBy, ReadPiece, TopicName, check_epoch, partition_of};
+use crate::metadata::Image;
+
+/// Most runs that one request looks into. Only headers that lie make a lookup need more than one for each partition.
+pub const LOOKUP_RUNS_MAX: u32 = 10_000;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+
+/// The versions from which on these are allowed.
+const MAX_TIMESTAMP_FROM: i16 = 7;
+const EARLIEST_LOCAL_FROM: i16 = 8;
+const LATEST_TIERED_FROM: i16 = 9;
+
+/// The first version whose answers say the leader epoch.
+const EPOCH_FROM: i16 = 4;
+
+/// No timestamp, no offset.
+const NONE: i64 = -1;
+
+/// What ListOffsets asks for, and what is known of the answer.
+#[derive(Debug)]
+pub struct LookupQuery {
+    version: i16,
+    topics: Vec<LookupTopic>,
+    runs_looked_into: u32,
+}
+
+/// What the broker knows of the answer.
+#[derive(Debug)]
+pub struct LookupAnswer {
+    version: i16,
+    topics: Vec<LookupTopic>,
+    runs_looked_into: u32,
+}
+
+/// What the connection does next with a lookup.
+#[derive(Debug)]
+pub enum LookupProgress {
+    /// Send the response.
+    Done(ListOffsetsResponse),
+    /// Ask the broker again, with this.
+    Again(KafkaRequest),
+}
+
+#[derive(Debug)]
+struct LookupTopic {
+    name: TopicName,
+    partitions: Vec<LookupPartition>,
+}
+
+#[derive(Debug)]
+struct LookupPartition {
+    index: i32,
+    epoch: i32,
+    timestamp: i64,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The broker has to look, from this offset on if it is a time.
+    Ask { from: Offset },
+    /// The connection has to look into this.
+    Search { run: Candidate, epoch: LeaderEpoch },
+    /// Answered.
+    Done(Result<Position, ErrorCode>),
+}
+
+/// A place in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Position {
+    timestamp: i64,
+    offset: i64,
+    epoch: i32,
+}
+
+impl LookupQuery {
+    /// Takes what matters from a request of this version.
+    #[must_use]
+    pub fn new(version: i16, request: &ListOffsetsRequest) -> Self {
+        let mut seen = BTreeSet::new();
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in &request.topics {
+            let partitions = topic.partitions.iter().map(|partition| {
+                // A partition that is named twice is an ill-formed request; Kafka answers both so.
+                let again = !seen.insert((topic.name.clone(), partition.partition_index));
+                let stage = if again {
+                    Stage::Done(Err(ErrorCode::InvalidRequest))
+                } else if version < needs_version(partition.timestamp) {
+                    Stage::Done(Err(ErrorCode::UnsupportedVersion))
+                } else {
+                    Stage::Ask { from: Offset::ZERO }
+                };
+                LookupPartition {
+                    index: partition.partition_index,
+                    epoch: partition.current_leader_epoch,
+                    timestamp: partition.timestamp,
+                    stage,
+                }
+            });
+            let partitions = partitions.collect();
+            topics.push(LookupTopic {
+                name: TopicName::new(&topic.name, Uuid::ZERO, NamedBy::Name),
+                partitions,
+            });
+        }
+        Self { version, topics, runs_looked_into: 0 }
+    }
+
+    /// What the broker knows now.
+    pub(crate) fn look(mut self, log: &Log, image: &Image) -> LookupAnswer {
+        for topic in &mut self.topics {
+            let found = topic.name.find(image);
+            for partition in &mut topic.partitions {
+                if let Stage::Ask { from } = partition.stage {
+                    let key = found.and_then(|found| partition_of(found, partition.index));
+                    let looked = key.and_then(|key| partition.look(log, key, from));
+                    partition.stage = looked.unwrap_or_else(|code| Stage::Done(Err(code)));
+                }
+            }
+        }
+        LookupAnswer {
+            version: self.version,
+            topics: self.topics,
+            runs_looked_into: self.runs_looked_into,
+        }
+    }
+}
+
+/// The first version that may ask for this timestamp.
+fn needs_version(timestamp: i64) -> i16 {
+    match timestamp {
+        MAX_TIMESTAMP => MAX_TIMESTAMP_FROM,
+        EARLIEST_LOCAL => EARLIEST_LOCAL_FROM,
+        LATEST_TIERED => LATEST_TIERED_FROM,
+        _ => 0,
+    }
+}
+
+impl LookupPartition {
+    fn look(&self, log: &Log, key: PartitionKey, from: Offset) -> Result<Stage, ErrorCode> {
+        let epoch = log.leader_epoch();
+        check_epoch(self.epoch, epoch)?;
+        let offsets = log.offsets(key).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let end = |offset: Offset| {
+            Ok(Stage::Done(Ok(Position { timestamp: NONE, offset: offset.0, epoch: epoch.0 })))
+        };
+        let run = match self.timestamp {
+            LATEST => return end(offsets.high_watermark),
+            EARLIEST | EARLIEST_LOCAL => return end(offsets.log_start),
+            LATEST_TIERED => return Ok(NOWHERE),
+            MAX_TIMESTAMP => log.candidate_of_max_timestamp(key),
+            time => log.candidate_at_time(key, UnixMs(time), from.max(offsets.log_start)),
+        };
+        Ok(run.map_or(NOWHERE, |run| Stage::Search { run, epoch }))
+    }
+
+    /// Looks into a run for what is asked.
+    fn search(&self, run: &Candidate, epoch: LeaderEpoch, read: &mut ReadPiece<'_>) -> Stage {
+        let bytes = match &run.piece {
+            Piece::Memory(bytes) => Some(bytes.clone()),
+            Piece::File(_) => read(&run.piece),
+        };
+        let found = match bytes {
+            None => return Stage::Done(Err(ErrorCode::KafkaStorageError)),
+            Some(bytes) if self.timestamp == MAX_TIMESTAMP => latest_record(&bytes),
+            Some(bytes) => first_record_at(&bytes, UnixMs(self.timestamp)),
+        };
+        found.map_or(Stage::Ask { from: run.next }, |found| {
+            Stage::Done(Ok(Position {
+                timestamp: found.timestamp.0,
+                offset: found.offset.0,
+                epoch: epoch.0,
+            }))
+        })
+    }
+
+    fn response(&self, version: i16) -> ListOffsetsPartitionResponse {
+        let (code, position) = match &self.stage {
+            Stage::Done(Ok(position)) => (0, *position),
+            Stage::Done(Err(code)) => (i16::from(*code), NO_POSITION),
+            Stage::Ask { .. } | Stage::Search { .. } => {
+                (i16::from(ErrorCode::UnknownServerError), NO_POSITION)
+            }
+        };
+        ListOffsetsPartitionResponse {
+            partition_index: self.index,
+            error_code: code,
+            timestamp: position.timestamp,
+            offset: position.offset,
+            leader_epoch: if version >= EPOCH_FROM { position.epoch } else { NO_POSITION.epoch },
+        }
+    }
+}
+
+/// The batches of a run with their headers, as far as they are batches.
+fn batches(mut run: &[u8]) -> impl Iterator<Item = (&[u8], RecordBatchHeader)> {
+    std::iter::from_fn(move || {
+        let header = RecordBatchHeader::parse(run).ok()?;
+        let (batch, rest) = run.split_at_checked(header.total_len)?;
+        run = rest;
+        Some((batch, header))
+    })
+}
+
+/// The first record of a run that is not older than `time`. Batches whose records cannot be walked, which only their
+/// producer can have made so, count by their headers.
+fn first_record_at(run: &[u8], time: UnixMs) -> Option<TimedOffset> {
+    let mut candidates = batches(run).filter(|(_, header)| header.max_timestamp >= time);
+    candidates.find_map(|(batch, header)| {
+        first_at_or_after(batch, time).unwrap_or(Some(by_header(&header)))
+    })
+}
+
+/// The first record with the greatest timestamp of a run.
+fn latest_record(run: &[u8]) -> Option<TimedOffset> {
+    let mut latest: Option<(&[u8], RecordBatchHeader)> = None;
+    for (batch, header) in batches(run) {
+        if latest.is_none_or(|(_, known)| header.max_timestamp > known.max_timestamp) {
+            latest = Some((batch, header));
+        }
+    }
+    let (batch, header) = latest?;
+    Some(first_of_greatest_time(batch).unwrap_or(by_header(&header)))
+}
+
+fn by_header(header: &RecordBatchHeader) -> TimedOffset {
+    TimedOffset { offset: header.base_offset, timestamp: header.max_timestamp }
+}
+
+const NO_POSITION: Position = Position { timestamp: NONE, offset: NONE, epoch: -1 };
+
+/// Nothing there, which is no error.
+const NOWHERE: Stage = Stage::Done(Ok(NO_POSITION));
+
+impl LookupAnswer {
+    /// Whether runs have to be looked into, which reads files and decompresses: not on a task that others wait for.
+    #[must_use]
+    pub fn has_searches(&self) -> bool {
+        let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
+        let mut stages = partitions.map(|partition| &partition.stage);
+        stages.any(|stage| matches!(stage, Stage::Search { .. }))
+    }
+
+    /// Looks into the runs, one after the other.
+    #[must_use]
+    pub fn advance(mut self, read: &mut ReadPiece<'_>) -> LookupProgress {
+        let mut is_done = true;
+        for partition in self.topics.iter_mut().flat_map(|t| &mut t.partitions) {
+            if let Stage::Search { run, epoch } = &partition.stage {
+                self.runs_looked_into += 1;
+                partition.stage = partition.search(run, *epoch, read);
+                is_done &= matches!(partition.stage, Stage::Done(_));
+            }
+        }
+        if is_done || self.runs_looked_into >= LOOKUP_RUNS_MAX {
+            return LookupProgress::Done(self.response());
+        }
+        LookupProgress::Again(KafkaRequest::Lookup(LookupQuery {
+            version: self.version,
+            topics: self.topics,
+            runs_looked_into: self.runs_looked_into,
+        }))
+    }
+
+    fn response(&self) -> ListOffsetsResponse {
+        let topics = self.topics.iter().map(|topic| ListOffsetsTopicResponse {
+            name: Text::clone(&topic.name.name),
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|partition| partition.response(self.version))
+                .collect(),
+        });
+        ListOffsetsResponse { topics: topics.collect(), ..ListOffsetsResponse::default() }
+    }
+}

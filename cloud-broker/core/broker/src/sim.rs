@@ -1,0 +1,300 @@
+//! A broker on simulated files, for tests: the log's slots land in memory, and a commit happens when a test says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+
+use broker_kafka::generated::Request;
+use broker_kafka::generated::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use broker_kafka::generated::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
+use broker_kafka::generated::produce::{
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
+};
+use broker_kafka::runtime::Text;
+use broker_log::{FileNo, Log, LogSettings, Piece, SlotNo, WalFileLen, WalSource, recover};
+use bytes::Bytes;
+use wire::ids::{Incarnation, ProducerId};
+use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder};
+use wire::seq::{StreamEpoch, StreamSeq};
+use wire::time::{MonoMs, UnixMs};
+
+use crate::broker::{Broker, BrokerSettings, Identity};
+use crate::event::{Answer, Asker, ClientId, Effect, Event};
+use crate::handlers::KafkaRequest;
+use crate::metadata::{ControlWrite, Image};
+
+/// The seed of every simulated broker.
+const SEED: [u8; 32] = [5; 32];
+
+/// No files yet.
+struct NoFiles;
+
+impl WalSource for NoFiles {
+    type Error = Infallible;
+
+    fn files(&mut self) -> Result<Vec<WalFileLen>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn read_at(&mut self, _: FileNo, _: u64, _: usize) -> Result<Bytes, Infallible> {
+        Ok(Bytes::new())
+    }
+}
+
+pub(crate) fn empty_log(tail_bytes: usize) -> Log {
+    let Ok(recovered) = recover(&mut NoFiles) else { unreachable!("there is nothing to be wrong") };
+    let settings = LogSettings { tail_bytes, ..LogSettings::default() };
+    Log::open(&settings, Incarnation([1; 16]), recovered, UnixMs(0))
+}
+
+pub(crate) fn settings() -> BrokerSettings {
+    BrokerSettings {
+        advertised_host: "broker.example".to_owned(),
+        advertised_port: 9092,
+        auto_create_topics: true,
+        default_partitions: 2,
+        uplink_topics: BTreeSet::from(["telemetry".to_owned()]),
+    }
+}
+
+pub(crate) struct Sim {
+    pub(crate) broker: Broker,
+    pub(crate) now: MonoMs,
+    pub(crate) wall: UnixMs,
+    effects: Vec<Effect>,
+    /// Answers that came out and were not looked at.
+    pub(crate) answers: BTreeMap<Asker, Answer>,
+    pub(crate) writes: Vec<ControlWrite>,
+    files: BTreeMap<FileNo, Vec<u8>>,
+    in_flight: Option<SlotNo>,
+    next_token: u64,
+}
+
+impl Sim {
+    /// A broker with an empty log and no topics. With `tail_bytes` 0, reads come from files.
+    pub(crate) fn new(tail_bytes: usize) -> Self {
+        let image = Image::load(1, &Image::first([7; 16])).unwrap();
+        let identity = Identity { incarnation: Incarnation([1; 16]), id_seed: SEED };
+        let broker = Broker::new(settings(), &identity, empty_log(tail_bytes), image).unwrap();
+        let mut sim = Self {
+            broker,
+            now: MonoMs(1_000),
+            wall: UnixMs(1_700_000_000_000),
+            effects: Vec::new(),
+            answers: BTreeMap::new(),
+            writes: Vec::new(),
+            files: BTreeMap::new(),
+            in_flight: None,
+            next_token: 0,
+        };
+        sim.commit();
+        sim
+    }
+
+    /// A broker that has this topic already.
+    pub(crate) fn with_topic(tail_bytes: usize, name: &str) -> Self {
+        let mut sim = Self::new(tail_bytes);
+        let asker = sim.metadata(13, &[name]);
+        sim.store_control();
+        sim.answers.remove(&asker).unwrap();
+        sim
+    }
+
+    pub(crate) fn asker(&mut self, client: u64) -> Asker {
+        self.next_token += 1;
+        Asker { client: ClientId(client), token: self.next_token }
+    }
+
+    pub(crate) fn handle(&mut self, event: Event) {
+        self.broker.handle(self.now, self.wall, event, &mut self.effects);
+        self.sort();
+    }
+
+    pub(crate) fn request(&mut self, version: i16, request: Request) -> Asker {
+        let asker = self.asker(1);
+        let request = KafkaRequest::prepare(version, request).unwrap();
+        self.handle(Event::Kafka(asker, request));
+        asker
+    }
+
+    /// Lets time pass.
+    pub(crate) fn wait_ms(&mut self, ms: u64) {
+        self.now = self.now + ms;
+        self.broker.handle_deadlines(self.now, &mut self.effects);
+        self.sort();
+    }
+
+    /// Hands the next slot to the disk, if one is due.
+    pub(crate) fn begin_write(&mut self) {
+        if let Some(slot) = self.broker.take_slot() {
+            let file = self.files.entry(slot.file_no).or_default();
+            let end = slot.pos as usize + slot.bytes.len();
+            file.resize(file.len().max(end), 0);
+            file[slot.pos as usize..end].copy_from_slice(&slot.bytes);
+            self.in_flight = Some(slot.slot_no);
+        }
+    }
+
+    /// The disk has synced what it was handed.
+    pub(crate) fn end_write(&mut self) {
+        if let Some(slot_no) = self.in_flight.take() {
+            self.broker.slot_durable(slot_no, &mut self.effects);
+            self.sort();
+        }
+    }
+
+    /// Makes everything durable.
+    pub(crate) fn commit(&mut self) {
+        self.end_write();
+        self.begin_write();
+        while self.in_flight.is_some() {
+            self.end_write();
+            self.begin_write();
+        }
+    }
+
+    /// Stores the metadata that waits to be stored.
+    pub(crate) fn store_control(&mut self) {
+        let write = self.writes.remove(0);
+        self.handle(Event::ControlStored(write.expected_version + 1));
+    }
+
+    pub(crate) fn metadata(&mut self, version: i16, names: &[&str]) -> Asker {
+        let topics = names.iter().map(|&name| MetadataRequestTopic {
+            name: Some(Text::from(name)),
+            ..MetadataRequestTopic::default()
+        });
+        let request = MetadataRequest {
+            topics: Some(topics.collect()),
+            allow_auto_topic_creation: true,
+            ..MetadataRequest::default()
+        };
+        self.request(version, Request::from(request))
+    }
+
+    pub(crate) fn produce(&mut self, topic: &str, partition: i32, batch: Bytes) -> Asker {
+        self.request(9, Request::from(produce(topic, partition, -1, batch)))
+    }
+
+    pub(crate) fn metadata_answer(&mut self, asker: Asker) -> MetadataResponse {
+        match self.answers.remove(&asker) {
+            Some(Answer::Metadata(response)) => *response,
+            other => panic!("not a metadata answer: {other:?}"),
+        }
+    }
+
+    /// The only partition's part of a produce answer.
+    pub(crate) fn produced(&mut self, asker: Asker) -> PartitionProduceResponse {
+        match self.answers.remove(&asker) {
+            Some(Answer::Produce(mut answer)) => {
+                answer.response.responses[0].partition_responses.remove(0)
+            }
+            other => panic!("not a produce answer: {other:?}"),
+        }
+    }
+
+    pub(crate) fn fetched(&mut self, asker: Asker) -> FetchResponse {
+        match self.answers.remove(&asker) {
+            Some(Answer::Fetch(answer)) => {
+                let files = &self.files;
+                answer.into_response(&mut |piece| read_piece(files, piece))
+            }
+            other => panic!("not a fetch answer: {other:?}"),
+        }
+    }
+
+    /// Carries a lookup through to its response; says how often the broker was asked again.
+    pub(crate) fn looked_up(
+        &mut self,
+        asker: Asker,
+    ) -> broker_kafka::generated::list_offsets::ListOffsetsResponse {
+        loop {
+            let Some(Answer::Lookup(answer)) = self.answers.remove(&asker) else {
+                panic!("not a lookup answer");
+            };
+            let files = &self.files;
+            match answer.advance(&mut |piece| read_piece(files, piece)) {
+                crate::LookupProgress::Done(response) => return response,
+                crate::LookupProgress::Again(request) => {
+                    self.handle(Event::Kafka(asker, request));
+                }
+            }
+        }
+    }
+
+    fn sort(&mut self) {
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Answer(asker, answer) => {
+                    let twice = self.answers.insert(asker, answer);
+                    assert!(twice.is_none(), "a request was answered twice");
+                }
+                Effect::StoreControl(write) => self.writes.push(write),
+            }
+        }
+    }
+}
+
+fn read_piece(files: &BTreeMap<FileNo, Vec<u8>>, piece: &Piece) -> Option<Bytes> {
+    match piece {
+        Piece::Memory(bytes) => Some(bytes.clone()),
+        Piece::File(file) => {
+            let start = file.pos as usize;
+            let run = files.get(&file.file_no)?.get(start..start + file.len as usize)?;
+            file.cut(&Bytes::copy_from_slice(run)).ok()
+        }
+    }
+}
+
+/// A batch of plain records with these values; record `i` has the timestamp `first_timestamp + i`.
+pub(crate) fn batch(values: &[&str], first_timestamp: i64) -> Bytes {
+    let producer =
+        BatchProducer { id: ProducerId(-1), epoch: StreamEpoch(-1), base: StreamSeq::ZERO };
+    batch_of(producer, values, first_timestamp)
+}
+
+pub(crate) fn batch_of(producer: BatchProducer, values: &[&str], first_timestamp: i64) -> Bytes {
+    let mut builder = RecordBatchBuilder::new();
+    for (i, value) in (0..).zip(values) {
+        builder.push(&Record {
+            timestamp: UnixMs(first_timestamp + i),
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: &[],
+        });
+    }
+    Bytes::from(builder.seal(producer, Codec::None, builder.records()).unwrap())
+}
+
+pub(crate) fn produce(topic: &str, partition: i32, acks: i16, batch: Bytes) -> ProduceRequest {
+    ProduceRequest {
+        acks,
+        topic_data: vec![TopicProduceData {
+            name: Text::from(topic),
+            partition_data: vec![PartitionProduceData { index: partition, records: Some(batch) }],
+            ..TopicProduceData::default()
+        }],
+        ..ProduceRequest::default()
+    }
+}
+
+/// A fetch of one partition that waits 500 ms for one byte.
+pub(crate) fn fetch(topic: &str, partition: i32, offset: i64) -> FetchRequest {
+    FetchRequest {
+        max_wait_ms: 500,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        session_epoch: -1,
+        topics: vec![FetchTopic {
+            topic: Text::from(topic),
+            partitions: vec![FetchPartition {
+                partition,
+                fetch_offset: offset,
+                partition_max_bytes: 1 << 20,
+                current_leader_epoch: -1,
+                ..FetchPartition::default()
+            }],
+            ..FetchTopic::default()
+        }],
+        ..FetchRequest::default()
+    }
+}

@@ -1,0 +1,349 @@
+//! The one task that drives the broker, and the way to it.
+//!
+//! Two bounded mailboxes lead here: one for what only reads, one for what appends. While too much waits for the disk the
+//! second one is left alone, so that producers' sockets fill up while consumers are served. Whatever queued during one
+//! sync goes into the next slot.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use broker_core::{
+    Answer, Asker, Broker, BrokerStats, ClientId, ControlWrite, Effect, Event, SessionId,
+};
+use process::{Clock, FatalError, ShutdownTrigger};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use wire::time::MonoMs;
+
+use crate::control_store::{ControlError, ControlStore};
+use crate::health::Health;
+use crate::memory::Held;
+use crate::metrics;
+use crate::wal_file::{WalEvent, WalWriter};
+
+/// Messages that wait in a mailbox; what they hold is bounded by the memory for requests.
+const MAILBOX_LEN: usize = 1024;
+
+/// Messages of one mailbox that are taken before effects are carried out.
+const BATCH_LEN: usize = 256;
+
+/// Events of the WAL's thread that wait: one slot is in flight.
+pub(crate) const WAL_EVENTS_LEN: usize = 4;
+
+/// The engine can no longer be reached: the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the engine has ended")]
+pub(crate) struct EngineGone;
+
+/// The way to the engine; clones lead to the same one. The engine ends when the last is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct EngineHandle {
+    appends: mpsc::Sender<Message>,
+    requests: mpsc::Sender<Message>,
+    next_id: Arc<AtomicU64>,
+}
+
+/// A client as its connection holds it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) id: ClientId,
+    /// Tokens and answers.
+    pub(crate) answers: mpsc::Receiver<(u64, Answer)>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Close(ClientId),
+    Event(Event, Held),
+    Open { client: ClientId, answers: mpsc::Sender<(u64, Answer)>, done: oneshot::Sender<()> },
+}
+
+/// What the engine's task owns.
+pub(crate) struct Engine {
+    pub(crate) broker: Broker,
+    pub(crate) clock: Clock,
+    pub(crate) control: Arc<ControlStore>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) trigger: ShutdownTrigger,
+    pub(crate) wal_events: mpsc::Receiver<WalEvent>,
+    pub(crate) writer: WalWriter,
+}
+
+/// Both mailboxes, as the engine holds them.
+pub(crate) struct Mailboxes {
+    appends: mpsc::Receiver<Message>,
+    requests: mpsc::Receiver<Message>,
+}
+
+/// Makes the way to an engine that is still to be started.
+pub(crate) fn mailboxes() -> (EngineHandle, Mailboxes) {
+    let (appends, appends_out) = mpsc::channel(MAILBOX_LEN);
+    let (requests, requests_out) = mpsc::channel(MAILBOX_LEN);
+    let handle = EngineHandle { appends, requests, next_id: Arc::new(AtomicU64::new(1)) };
+    let mailboxes = Mailboxes { appends: appends_out, requests: requests_out };
+    (handle, mailboxes)
+}
+
+impl EngineHandle {
+    /// Makes a client known that will have at most `unanswered_max` requests unanswered.
+    pub(crate) async fn open(&self, unanswered_max: usize) -> Result<Client, EngineGone> {
+        let id = ClientId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let (answers, received) = mpsc::channel(unanswered_max);
+        let (done, known) = oneshot::channel();
+        let message = Message::Open { client: id, answers, done };
+        self.requests.send(message).await.map_err(|_| EngineGone)?;
+        known.await.map_err(|_| EngineGone)?;
+        Ok(Client { id, answers: received })
+    }
+
+    /// An id for an uplink session.
+    pub(crate) fn session_id(&self) -> SessionId {
+        SessionId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The client is gone.
+    pub(crate) async fn close(&self, client: ClientId) {
+        // An engine that has ended has forgotten it already.
+        let _ = self.requests.send(Message::Close(client)).await;
+    }
+
+    /// Sends something that appends nothing.
+    pub(crate) async fn request(&self, event: Event, held: Held) -> Result<(), EngineGone> {
+        let message = Message::Event(event, held);
+        self.requests.send(message).await.map_err(|_| EngineGone)
+    }
+
+    /// Sends something that appends; waits while the log has too much to write.
+    pub(crate) async fn append(&self, event: Event, held: Held) -> Result<(), EngineGone> {
+        let message = Message::Event(event, held);
+        self.appends.send(message).await.map_err(|_| EngineGone)
+    }
+}
+
+impl Engine {
+    /// Runs until every handle is dropped and everything that was appended is durable, or until the log fails.
+    pub(crate) async fn run(self, mailboxes: Mailboxes) {
+        let (control_done, control_events) = mpsc::channel(1);
+        let driver = Driver {
+            clients: HashMap::new(),
+            effects: Vec::new(),
+            control_done,
+            syncing_since: None,
+            shown: None,
+            engine: self,
+        };
+        driver.run(mailboxes, control_events).await;
+    }
+}
+
+/// Why the engine ends.
+enum End {
+    /// A part that it needs has failed, which is reported.
+    Failed,
+    /// Nobody can reach it any more, and everything is on disk.
+    Idle,
+}
+
+struct Driver {
+    engine: Engine,
+    clients: HashMap<ClientId, mpsc::Sender<(u64, Answer)>>,
+    effects: Vec<Effect>,
+    control_done: mpsc::Sender<Result<u64, ControlError>>,
+    syncing_since: Option<Instant>,
+    /// What the metrics say.
+    shown: Option<BrokerStats>,
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        mut mailboxes: Mailboxes,
+        mut control_events: mpsc::Receiver<Result<u64, ControlError>>,
+    ) {
+        let end = self.turn(&mut mailboxes, &mut control_events).await;
+        match end {
+            End::Failed => self.engine.health.failed(),
+            End::Idle => self.engine.health.stopped(),
+        }
+        // Dropping the writer waits for its thread; its clients notice their answers end.
+        let writer = self.engine.writer;
+        let _ = tokio::task::spawn_blocking(move || drop(writer)).await;
+    }
+
+    async fn turn(
+        &mut self,
+        mailboxes: &mut Mailboxes,
+        control_events: &mut mpsc::Receiver<Result<u64, ControlError>>,
+    ) -> End {
+        let mut open = Open { appends: true, requests: true };
+        loop {
+            let clock = self.engine.clock;
+            let deadline = self.engine.broker.next_deadline();
+            let at = clock.instant_at(deadline.unwrap_or(MonoMs(u64::MAX)));
+            let takes_appends = self.engine.broker.wants_appends();
+            tokio::select! {
+                biased;
+                event = self.engine.wal_events.recv() => {
+                    if self.wal_event(event).is_err() {
+                        return End::Failed;
+                    }
+                }
+                Some(result) = control_events.recv() => {
+                    if self.control_result(result).is_err() {
+                        return End::Failed;
+                    }
+                }
+                message = mailboxes.requests.recv(), if open.requests => match message {
+                    Some(message) => self.take(message),
+                    None => open.requests = false,
+                },
+                message = mailboxes.appends.recv(), if open.appends && takes_appends => match message {
+                    Some(message) => self.take(message),
+                    None => open.appends = false,
+                },
+                () = tokio::time::sleep_until(at), if deadline.is_some() => {
+                    self.engine.broker.handle_deadlines(clock.mono(), &mut self.effects);
+                }
+            }
+            self.take_more(mailboxes);
+            self.carry_out();
+            if self.write_next().is_err() {
+                return End::Failed;
+            }
+            if !open.appends && !open.requests && self.syncing_since.is_none() {
+                return End::Idle;
+            }
+        }
+    }
+
+    /// Takes what else is there, so that it shares one slot and one round of answers.
+    fn take_more(&mut self, mailboxes: &mut Mailboxes) {
+        for _ in 0..BATCH_LEN {
+            match mailboxes.requests.try_recv() {
+                Ok(message) => self.take(message),
+                Err(_) => break,
+            }
+        }
+        for _ in 0..BATCH_LEN {
+            if !self.engine.broker.wants_appends() {
+                break;
+            }
+            match mailboxes.appends.try_recv() {
+                Ok(message) => self.take(message),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Close(client) => {
+                self.clients.remove(&client);
+                self.handle(Event::ClientGone(client));
+            }
+            // The memory is given back here: the batches are staged, which the log bounds by itself.
+            Message::Event(event, _held) => self.handle(event),
+            Message::Open { client, answers, done } => {
+                self.clients.insert(client, answers);
+                // A client that does not wait any more closes itself.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let Engine { broker, clock, .. } = &mut self.engine;
+        broker.handle(clock.mono(), clock.wall(), event, &mut self.effects);
+    }
+
+    fn wal_event(&mut self, event: Option<WalEvent>) -> Result<(), EngineGone> {
+        match event {
+            Some(WalEvent::Durable(slot_no)) => {
+                if let Some(since) = self.syncing_since.take() {
+                    metrics::synced(since.elapsed());
+                }
+                self.engine.health.synced();
+                self.engine.broker.slot_durable(slot_no, &mut self.effects);
+                Ok(())
+            }
+            Some(WalEvent::Failed(error)) => Err(self.fail("wal", error.to_string())),
+            None => Err(self.fail("wal", "the writing thread has ended".to_owned())),
+        }
+    }
+
+    fn control_result(&mut self, result: Result<u64, ControlError>) -> Result<(), EngineGone> {
+        match result {
+            Ok(version) => self.handle(Event::ControlStored(version)),
+            Err(error @ ControlError::Unchanged { .. }) => {
+                tracing::error!("topics are not made: {error}");
+                self.handle(Event::ControlNotStored);
+            }
+            Err(
+                error @ (ControlError::Conflict { .. }
+                | ControlError::Damaged(_)
+                | ControlError::Unknown { .. }),
+            ) => return Err(self.fail("control store", error.to_string())),
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                Effect::Answer(asker, answer) => self.answer(asker, answer),
+                Effect::StoreControl(write) => self.store_control(write),
+            }
+        }
+        let stats = self.engine.broker.stats();
+        if self.shown != Some(stats) {
+            metrics::broker(&stats);
+            self.shown = Some(stats);
+        }
+    }
+
+    fn answer(&self, asker: Asker, answer: Answer) {
+        // There is room for an answer to every request that a client may have unanswered; one that left needs none.
+        if let Some(client) = self.clients.get(&asker.client)
+            && let Err(mpsc::error::TrySendError::Full(_)) = client.try_send((asker.token, answer))
+        {
+            tracing::error!(client = asker.client.0, "more answers than requests");
+        }
+    }
+
+    fn store_control(&self, write: ControlWrite) {
+        let control = Arc::clone(&self.engine.control);
+        let done = self.control_done.clone();
+        tokio::task::spawn_blocking(move || {
+            let result = control.cas(write.expected_version, &write.bytes);
+            // An engine that has ended does not ask.
+            let _ = done.blocking_send(result);
+        });
+    }
+
+    fn write_next(&mut self) -> Result<(), EngineGone> {
+        let Some(slot) = self.engine.broker.take_slot() else {
+            return Ok(());
+        };
+        let now = self.engine.clock.mono();
+        metrics::writing(slot.bytes.len());
+        self.syncing_since = Some(Instant::now());
+        self.engine.health.syncing(now);
+        // A writer that has stopped reports why by its last event; this is only met if that was lost.
+        match self.engine.writer.write(slot) {
+            Ok(()) => Ok(()),
+            Err(stopped) => Err(self.fail("wal", stopped.to_string())),
+        }
+    }
+
+    fn fail(&self, component: &'static str, detail: String) -> EngineGone {
+        self.engine.trigger.fatal(FatalError { component, detail });
+        EngineGone
+    }
+}
+
+/// Which mailboxes somebody can still write to.
+struct Open {
+    appends: bool,
+    requests: bool,
+}

@@ -1,0 +1,140 @@
+//! Memory that many connections share.
+
+use std::sync::Arc;
+
+use broker_kafka::frame::{FRAME_BYTES_MAX, decode_budget};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes are counted in units of this many.
+const UNIT_BYTES: usize = 1 << 10;
+
+/// Kafka frames up to this size have a budget of their own, so that those who announce large frames and do not send them
+/// hold up only each other.
+const SMALL_FRAME_BYTES: usize = 64 << 10;
+
+/// Memory that something holds; given back when dropped.
+pub(crate) type Permit = Option<OwnedSemaphorePermit>;
+
+/// A budget of bytes. Who asks for more than all of it gets all of it.
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryBudget {
+    units: u32,
+    free: Arc<Semaphore>,
+}
+
+impl MemoryBudget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        let units = u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX).max(1);
+        Self { units, free: Arc::new(Semaphore::new(units as usize)) }
+    }
+
+    /// The whole budget, in bytes.
+    fn bytes(&self) -> usize {
+        self.units as usize * UNIT_BYTES
+    }
+
+    /// Waits for `bytes`. Nothing is held for 0 bytes.
+    pub(crate) async fn acquire(&self, bytes: usize) -> Permit {
+        if bytes == 0 {
+            return None;
+        }
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        let free = Arc::clone(&self.free);
+        // The semaphore is never closed.
+        free.acquire_many_owned(units.min(self.units)).await.ok()
+    }
+}
+
+/// How the memory for requests is shared out.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestMemory {
+    /// Half: Kafka frames that are large.
+    large: MemoryBudget,
+    /// An eighth: Kafka frames that are small.
+    small: MemoryBudget,
+    /// An eighth: what decoding takes. Apart from the frames', because a frame that waits for it holds its bytes: from
+    /// one budget, frames could take everything and wait for each other.
+    decoding: MemoryBudget,
+    /// A quarter: uplink frames, which Kafka clients cannot hold up.
+    pub(crate) uplink: MemoryBudget,
+}
+
+/// What a request holds until the engine has taken it.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    _frame: Permit,
+    _decoding: Permit,
+}
+
+impl Held {
+    /// Only a frame's bytes.
+    pub(crate) fn frame(frame: Permit) -> Self {
+        Self { _frame: frame, _decoding: None }
+    }
+}
+
+impl RequestMemory {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self {
+            large: MemoryBudget::new(bytes / 2),
+            small: MemoryBudget::new(bytes / 8),
+            decoding: MemoryBudget::new(bytes / 8),
+            uplink: MemoryBudget::new(bytes / 4),
+        }
+    }
+
+    /// Longest Kafka frame that is taken: two of them always have room.
+    pub(crate) fn kafka_frame_bytes_max(&self) -> usize {
+        (self.large.bytes() / 2).min(FRAME_BYTES_MAX)
+    }
+
+    /// Waits for room for a Kafka frame's bytes, before they are read.
+    pub(crate) async fn kafka_frame(&self, bytes: usize) -> Permit {
+        if bytes <= SMALL_FRAME_BYTES {
+            self.small.acquire(bytes).await
+        } else {
+            self.large.acquire(bytes).await
+        }
+    }
+
+    /// Waits for room to decode a frame that has arrived.
+    pub(crate) async fn decoding(&self, frame: Permit, bytes: usize) -> Held {
+        Held { _frame: frame, _decoding: self.decoding.acquire(decode_budget(bytes)).await }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(1);
+
+    #[tokio::test]
+    async fn the_budget_is_held_and_given_back() {
+        let budget = MemoryBudget::new(10 << 10);
+        assert!(budget.acquire(0).await.is_none());
+        let most = budget.acquire(usize::MAX).await;
+        assert!(most.is_some());
+        let mut waiting = std::pin::pin!(budget.acquire(1));
+        let held = timeout(SHORT, waiting.as_mut()).await;
+        assert!(held.is_err(), "all is taken");
+        drop(most);
+        assert!(waiting.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn large_frames_hold_up_neither_small_ones_nor_gateways() {
+        let memory = RequestMemory::new(64 << 20);
+        let most = memory.kafka_frame_bytes_max();
+        let _first = memory.kafka_frame(most).await;
+        let _second = memory.kafka_frame(most).await;
+        assert!(timeout(SHORT, memory.kafka_frame(most)).await.is_err());
+        let small = memory.kafka_frame(SMALL_FRAME_BYTES).await;
+        memory.decoding(small, SMALL_FRAME_BYTES).await;
+        assert!(memory.uplink.acquire(1 << 20).await.is_some());
+    }
+}

@@ -1,0 +1,300 @@
+//! Who owns what, and in which order it begins and ends.
+//!
+//! | part | owner | reached through |
+//! |---|---|---|
+//! | broker (log, metadata, who waits) | the engine's task | two mailboxes of 1,024 |
+//! | WAL files being written | the WAL's thread | one slot in flight; events come back through a channel of 4 |
+//! | `ctl/cluster` | one blocking write at a time, asked for by the engine | a channel of 1 |
+//! | Kafka sockets | one task each | 64 requests in flight each |
+//! | QUIC connections | one task each, and one for each stream | 64 frames in flight each |
+//!
+//! Begin: recover the log, which makes its OPEN slot durable; read the metadata; start the engine; listen. End: stop
+//! accepting and reading, answer what is in flight, say goodbye; with the last connection the last handle of the engine
+//! goes, which then finishes what is staged and lets go of the disk.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use broker_core::{Broker, BrokerError, BrokerSettings, Identity, Image, StoredError};
+use broker_log::LogSettings;
+use process::{
+    Clock, ListenError, ListenerSpec, Probe, Protection, Shutdown, ShutdownTrigger, bind_tcp,
+    bind_udp, require_safe,
+};
+use quinn::{Endpoint, TokioRuntime};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use wire::ids::Incarnation;
+
+use crate::config::{HostPort, KAFKA_FLAG, QUIC_FLAG, Settings, SettingsError};
+use crate::control_store::{ControlStore, Stored};
+use crate::engine::{Engine, WAL_EVENTS_LEN, mailboxes};
+use crate::health::Health;
+use crate::ingest_quic::{self, UplinkShared};
+use crate::kafka_tcp::{self, KafkaShared};
+use crate::memory::{MemoryBudget, RequestMemory};
+use crate::metrics;
+use crate::quic_keys::{QuicKeys, QuicKeysError};
+use crate::tls::{self, TlsError};
+use crate::wal_file::{self, OpenedWal, WalError, WalEvent};
+
+/// Why the broker does not start. Each says what the operator has to change.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Log and metadata do not belong together.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The metadata cannot be read or made.
+    #[error("metadata: {0}")]
+    Control(String),
+    /// The system gives no randomness.
+    #[error("no randomness from the system: {0}")]
+    Entropy(getrandom::Error),
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The stored metadata is damaged, or of a newer release.
+    #[error("ctl/cluster: {0}")]
+    Metadata(#[from] StoredError),
+    /// The keys of QUIC cannot be read or made.
+    #[error(transparent)]
+    QuicKeys(#[from] QuicKeysError),
+    /// A setting is wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Anything else the system says.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+    /// TLS is not possible with these files.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+}
+
+/// A broker that serves.
+pub struct Running {
+    /// Where Kafka clients connect.
+    pub kafka_address: SocketAddr,
+    /// Where gateways connect.
+    pub quic_address: SocketAddr,
+    /// How it is.
+    pub probe: Arc<dyn Probe>,
+    tasks: Tasks,
+}
+
+struct Tasks {
+    kafka: JoinHandle<()>,
+    uplink: JoinHandle<()>,
+    engine: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until everything has ended, which begins when the end is requested of `start`'s `Shutdown`.
+    pub async fn finished(self) {
+        // A task that panicked has said so, and the others end all the same.
+        let _ = self.tasks.kafka.await;
+        let _ = self.tasks.uplink.await;
+        let _ = self.tasks.engine.await;
+    }
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running")
+            .field("kafka_address", &self.kafka_address)
+            .field("quic_address", &self.quic_address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens the log and serves. Returns when clients can connect.
+///
+/// A failure of the log, now or later, is reported to `trigger` as fatal; nothing is acknowledged after it.
+///
+/// # Errors
+/// [`StartError`]. Nothing keeps running then.
+pub async fn start(
+    settings: Settings,
+    clock: Clock,
+    trigger: ShutdownTrigger,
+    shutdown: Shutdown,
+) -> Result<Running, StartError> {
+    settings.check()?;
+    metrics::describe();
+    // Listeners first: a busy port is found before the log is touched, and clients wait in the kernel's queue.
+    let listeners = Listeners::bind(&settings)?;
+    let tls = tls::server_config(&settings.tls)?;
+    let (wal_sender, wal_events) = mpsc::channel(WAL_EVENTS_LEN);
+    let opening = {
+        let (settings, clock) = (settings.clone(), clock);
+        tokio::task::spawn_blocking(move || OpenedData::open(&settings, clock, wal_sender))
+    };
+    let data = opening.await.map_err(std::io::Error::other)??;
+    let broker = Broker::new(
+        broker_settings(&settings, listeners.kafka_address),
+        &data.identity,
+        data.wal.log,
+        data.image,
+    )?;
+    let endpoint = Endpoint::new(
+        data.keys.endpoint_config(),
+        Some(ingest_quic::server_config(tls, &data.keys)),
+        listeners.quic,
+        Arc::new(TokioRuntime),
+    )?;
+
+    let health = Arc::new(Health::new(clock));
+    let (handle, mailboxes) = mailboxes();
+    let engine = Engine {
+        broker,
+        clock,
+        control: Arc::new(data.control),
+        health: Arc::clone(&health),
+        trigger,
+        wal_events,
+        writer: data.wal.writer,
+    };
+    let request_memory = RequestMemory::new(settings.request_memory_bytes);
+    let kafka = KafkaShared {
+        engine: handle.clone(),
+        reader: data.wal.reader,
+        request_memory: request_memory.clone(),
+        response_memory: MemoryBudget::new(settings.request_memory_bytes),
+        connections_max: settings.kafka_connections_max,
+    };
+    let uplink = UplinkShared { engine: handle, request_memory };
+    let tasks = Tasks {
+        engine: tokio::spawn(engine.run(mailboxes)),
+        kafka: tokio::spawn(kafka_tcp::serve(listeners.kafka, kafka, shutdown.clone())),
+        uplink: tokio::spawn(ingest_quic::serve(endpoint, uplink, shutdown)),
+    };
+    Ok(Running {
+        kafka_address: listeners.kafka_address,
+        quic_address: listeners.quic_address,
+        probe: health,
+        tasks,
+    })
+}
+
+struct Listeners {
+    kafka: TcpListener,
+    kafka_address: SocketAddr,
+    quic: std::net::UdpSocket,
+    quic_address: SocketAddr,
+}
+
+impl Listeners {
+    fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let kafka = ListenerSpec { flag: KAFKA_FLAG, address: settings.kafka_listen };
+        let protection = if settings.insecure { Protection::Insecure } else { Protection::None };
+        require_safe(&kafka, protection)?;
+        let kafka = bind_tcp(&kafka)?;
+        let quic = bind_udp(&ListenerSpec { flag: QUIC_FLAG, address: settings.quic_listen })?;
+        Ok(Self {
+            kafka_address: kafka.local_addr()?,
+            kafka,
+            quic_address: quic.local_addr()?,
+            quic,
+        })
+    }
+}
+
+/// What is in the data folder.
+struct OpenedData {
+    wal: OpenedWal,
+    identity: Identity,
+    control: ControlStore,
+    image: Image,
+    keys: QuicKeys,
+}
+
+impl OpenedData {
+    /// Opens everything. Blocks while the log is replayed.
+    fn open(
+        settings: &Settings,
+        clock: Clock,
+        wal_events: mpsc::Sender<WalEvent>,
+    ) -> Result<Self, StartError> {
+        let identity = Identity { incarnation: Incarnation(random()?), id_seed: random()? };
+        let log_settings = LogSettings {
+            wal_file_bytes: settings.wal_file_bytes,
+            tail_bytes: settings.tail_bytes,
+            ..LogSettings::default()
+        };
+        // The WAL's lock keeps other processes out of the whole folder.
+        let wal = wal_file::open(
+            &settings.data_dir.join("wal"),
+            &log_settings,
+            identity.incarnation,
+            clock.wall(),
+            move |event| {
+                // An engine that has ended hears nothing any more.
+                let _ = wal_events.blocking_send(event);
+            },
+        )?;
+        tracing::info!(
+            files = wal.report.files,
+            slots = wal.report.slots,
+            torn_tail = ?wal.report.torn_tail,
+            "the log is open"
+        );
+        let failed =
+            |error: crate::control_store::ControlError| StartError::Control(error.to_string());
+        let control = ControlStore::open(&settings.data_dir.join("ctl")).map_err(failed)?;
+        let stored = first_or_stored(&control).map_err(|error| match error {
+            MetadataError::Control(error) => failed(error),
+            MetadataError::Entropy(error) => StartError::Entropy(error),
+        })?;
+        Ok(Self {
+            wal,
+            identity,
+            image: Image::load(stored.version, &stored.content)?,
+            control,
+            keys: QuicKeys::load_or_make(Path::new(&settings.data_dir))?,
+        })
+    }
+}
+
+enum MetadataError {
+    Control(crate::control_store::ControlError),
+    Entropy(getrandom::Error),
+}
+
+/// What is stored, which on the first start is a cluster without topics.
+fn first_or_stored(control: &ControlStore) -> Result<Stored, MetadataError> {
+    if let Some(stored) = control.get().map_err(MetadataError::Control)? {
+        return Ok(stored);
+    }
+    let mut cluster = [0; 16];
+    getrandom::fill(&mut cluster).map_err(MetadataError::Entropy)?;
+    let content = Image::first(cluster);
+    let version = control.cas(0, &content).map_err(MetadataError::Control)?;
+    Ok(Stored { version, content })
+}
+
+fn broker_settings(settings: &Settings, kafka_address: SocketAddr) -> BrokerSettings {
+    let advertised = settings.kafka_advertise.clone();
+    let advertised = advertised.unwrap_or_else(|| HostPort {
+        host: kafka_address.ip().to_string(),
+        port: kafka_address.port(),
+    });
+    BrokerSettings {
+        advertised_host: advertised.host,
+        advertised_port: advertised.port,
+        auto_create_topics: settings.auto_create_topics,
+        default_partitions: settings.default_partitions,
+        uplink_topics: settings.uplink_topics.clone(),
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], StartError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(StartError::Entropy)?;
+    Ok(bytes)
+}
