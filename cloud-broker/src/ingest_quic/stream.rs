@@ -19,8 +19,12 @@ use crate::engine::{Client, EngineGone};
 use crate::memory::Held;
 use crate::metrics;
 
-/// Time for a frame's bytes, once its length has come and there is memory for it.
-const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for each part of a frame, once its length has come and there is memory for it. By parts, because a frame that a
+/// slow link needs minutes for must arrive some time: cut off, it would only be sent again from its start.
+const PART_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of a frame that must arrive in that time: a peer that trickles holds memory that others wait for.
+const PART_BYTES: usize = 16 << 10;
 
 /// Time for a gateway to take an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -228,10 +232,7 @@ impl FrameReader<'_> {
         credit.map_err(|_| StreamEnd::Stopping)?.forget();
         let memory = &self.session.shared.request_memory.uplink;
         let held = Held::frame(memory.acquire(length).await);
-        let frame = match timeout(FRAME_TIMEOUT, self.read_body(length)).await {
-            Ok(frame) => frame?,
-            Err(_) => return Err(StreamEnd::Slow),
-        };
+        let frame = self.read_body(length).await?;
         metrics::uplink_frame();
         let request = UplinkRequest::parse(&frame).map_err(|error| match error {
             RequestError::Goodbye(_) => StreamEnd::Left(error),
@@ -282,8 +283,12 @@ impl FrameReader<'_> {
 
     async fn read_body(&mut self, length: usize) -> Result<Bytes, StreamEnd> {
         let mut frame = BytesMut::zeroed(length);
-        let read = self.receive.read_exact(&mut frame).await;
-        read.map_err(explain)?;
+        for part in frame.chunks_mut(PART_BYTES) {
+            match timeout(PART_TIMEOUT, self.receive.read_exact(part)).await {
+                Ok(read) => read.map_err(explain)?,
+                Err(_) => return Err(StreamEnd::Slow),
+            }
+        }
         Ok(frame.freeze())
     }
 }
