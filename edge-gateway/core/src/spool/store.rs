@@ -45,7 +45,7 @@ pub struct Recovered {
     pub spooled: u64,
 }
 
-/// A spool's storage. Every implementation passes [`super::conformance`].
+/// A spool's storage. Every implementation passes the suite in `spool/conformance.rs`.
 pub trait SpoolStore {
     /// Opens a transaction.
     ///
