@@ -116,11 +116,7 @@ pub fn frame_length(
         Stage::Authenticated => PLAIN_FRAME_BYTES_MAX,
     };
     if length > limit {
-        return Err(FrameError::TooLong {
-            api_key,
-            length,
-            limit,
-        });
+        return Err(FrameError::TooLong { api_key, length, limit });
     }
     Ok(length)
 }
@@ -169,11 +165,7 @@ pub fn parse_request(frame: &Bytes, budget: usize) -> Result<Incoming, FrameErro
     };
     let api_key = i16::from_be_bytes([key_high, key_low]);
     let version = i16::from_be_bytes([version_high, version_low]);
-    let malformed = |error| FrameError::Malformed {
-        api_key,
-        version,
-        error,
-    };
+    let malformed = |error| FrameError::Malformed { api_key, version, error };
     let unsupported = FrameError::Unsupported { api_key, version };
     let api = ApiKey::from_wire(api_key).ok_or(unsupported)?;
     let mut reader = Reader::new(frame, budget);
@@ -256,12 +248,7 @@ const HEADER_CLASSIC: i16 = 1;
 
 fn read_header(r: &mut Reader<'_>, api: ApiKey, version: i16) -> Result<RequestHeader, WireError> {
     let raw = RawRequestHeader::read(r, request_header_version(api, version))?;
-    Ok(RequestHeader {
-        api,
-        version,
-        correlation_id: raw.correlation_id,
-        client_id: raw.client_id,
-    })
+    Ok(RequestHeader { api, version, correlation_id: raw.correlation_id, client_id: raw.client_id })
 }
 
 fn form_of(api: ApiKey, version: i16) -> Form {

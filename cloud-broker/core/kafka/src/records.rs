@@ -280,13 +280,7 @@ fn parse(mut rest: &[u8]) -> Result<Record<'_>, RecordsError> {
     if !rest.is_empty() {
         return Err(RecordsError::Record);
     }
-    Ok(Record {
-        offset_delta,
-        timestamp_delta,
-        key,
-        value,
-        headers,
-    })
+    Ok(Record { offset_delta, timestamp_delta, key, value, headers })
 }
 
 fn take_header<'a>(rest: &mut &'a [u8]) -> Result<(&'a str, Option<&'a [u8]>), RecordsError> {

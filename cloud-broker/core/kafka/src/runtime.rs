@@ -58,11 +58,7 @@ impl Form {
     /// `Flexible` if that is so.
     #[must_use]
     pub fn flexible_if(flexible: bool) -> Self {
-        if flexible {
-            Self::Flexible
-        } else {
-            Self::Classic
-        }
+        if flexible { Self::Flexible } else { Self::Classic }
     }
 }
 

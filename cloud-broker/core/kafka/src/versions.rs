@@ -68,10 +68,7 @@ mod tests {
             let schema = range.api.schema();
             assert!(range.first <= range.last, "{range:?}");
             assert!(range.last <= schema.stable_last, "{range:?}");
-            assert!(
-                range.first >= schema.first || range.api == ApiKey::Produce,
-                "{range:?}"
-            );
+            assert!(range.first >= schema.first || range.api == ApiKey::Produce, "{range:?}");
         }
     }
 

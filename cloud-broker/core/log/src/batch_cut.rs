@@ -40,9 +40,7 @@ pub(crate) fn cut(
         if header.base_offset != expected {
             return Err(DamagedRun { at });
         }
-        let next = expected
-            .0
-            .checked_add(i64::from(header.last_offset_delta) + 1);
+        let next = expected.0.checked_add(i64::from(header.last_offset_delta) + 1);
         expected = Offset(next.ok_or(DamagedRun { at })?);
         let end = at + header.total_len;
         if expected > from {
@@ -77,14 +75,9 @@ mod tests {
                 headers: &[],
             });
         }
-        let producer = BatchProducer {
-            id: ProducerId(1),
-            epoch: StreamEpoch::FIRST,
-            base: StreamSeq::ZERO,
-        };
-        let batch = builder
-            .seal(producer, Codec::None, builder.records())
-            .unwrap();
+        let producer =
+            BatchProducer { id: ProducerId(1), epoch: StreamEpoch::FIRST, base: StreamSeq::ZERO };
+        let batch = builder.seal(producer, Codec::None, builder.records()).unwrap();
         let mut run = Vec::new();
         for i in 0..batches {
             let start = run.len();
@@ -123,20 +116,10 @@ mod tests {
     #[test]
     fn foreign_and_damaged_bytes_are_refused() {
         let (mut run, len) = run(3);
-        let all = |run: &[u8], base| {
-            cut(
-                run,
-                Offset(base),
-                Offset(10),
-                usize::MAX,
-                FirstBatch::Always,
-            )
-        };
+        let all =
+            |run: &[u8], base| cut(run, Offset(base), Offset(10), usize::MAX, FirstBatch::Always);
         assert_eq!(all(&run, 11), Err(DamagedRun { at: 0 }));
-        assert_eq!(
-            all(&run[..run.len() - 1], 10),
-            Err(DamagedRun { at: 2 * len })
-        );
+        assert_eq!(all(&run[..run.len() - 1], 10), Err(DamagedRun { at: 2 * len }));
         run[len + 7] ^= 1;
         assert_eq!(all(&run, 10), Err(DamagedRun { at: len }));
         assert_eq!(all(&[0; 4096], 10), Err(DamagedRun { at: 0 }));

@@ -152,11 +152,7 @@ impl Log {
         recovered: Recovered,
         now: UnixMs,
     ) -> Self {
-        assert_ne!(
-            recovered.last_incarnation(),
-            Some(incarnation),
-            "an incarnation is used once"
-        );
+        assert_ne!(recovered.last_incarnation(), Some(incarnation), "an incarnation is used once");
         let mut staging = Staging::new(settings.slot_bytes_target);
         staging.push_control(now, ControlBody::Open(recovered.open_body()));
         Self {
@@ -294,13 +290,7 @@ impl Log {
             pos,
             encoded,
         });
-        Some(SlotToWrite {
-            slot_no: staged.slot_no,
-            new_file,
-            file_no,
-            pos,
-            bytes,
-        })
+        Some(SlotToWrite { slot_no: staged.slot_no, new_file, file_no, pos, bytes })
     }
 
     /// The slot in flight is on disk: readers see its batches, streams stand behind them.
@@ -318,10 +308,8 @@ impl Log {
                 continue;
             };
             partition.run_durable(Run::new(entry, slot.append_ms, slot.file_no, slot.pos));
-            let now_at = Moved {
-                key: entry.key,
-                high_watermark: partition.offsets().high_watermark,
-            };
+            let now_at =
+                Moved { key: entry.key, high_watermark: partition.offsets().high_watermark };
             match moved.last_mut() {
                 Some(last) if last.key == entry.key => *last = now_at,
                 Some(_) | None => moved.push(now_at),
@@ -431,9 +419,6 @@ impl Log {
             uplink,
         };
         let slot_no = self.staging.push_batch(now, batch);
-        Ok(Appended {
-            base_offset,
-            slot_no,
-        })
+        Ok(Appended { base_offset, slot_no })
     }
 }

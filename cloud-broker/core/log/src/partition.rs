@@ -67,10 +67,7 @@ impl PartitionLog {
     }
 
     pub(crate) fn offsets(&self) -> PartitionOffsets {
-        PartitionOffsets {
-            log_start: self.log_start,
-            high_watermark: self.high_watermark,
-        }
+        PartitionOffsets { log_start: self.log_start, high_watermark: self.high_watermark }
     }
 
     pub(crate) fn next(&self) -> Offset {

@@ -104,11 +104,7 @@ pub(crate) fn plan(
     let mut pieces = Vec::new();
     let mut left = max_bytes;
     for run in partition.runs_from(offset) {
-        let first = if pieces.is_empty() {
-            first
-        } else {
-            FirstBatch::IfItFits
-        };
+        let first = if pieces.is_empty() { first } else { FirstBatch::IfItFits };
         let is_next = pieces.is_empty() || (left > 0 && pieces.len() < READ_PIECES_MAX);
         let len = run.len as usize;
         if !is_next {

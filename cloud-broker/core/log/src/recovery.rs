@@ -185,22 +185,17 @@ impl Recovered {
     }
 
     pub(crate) fn open_body(&self) -> Open {
-        let predecessor = self.last_chain.map(|chain| Predecessor {
-            incarnation: chain.incarnation,
-            end: chain.end,
-        });
+        let predecessor = self
+            .last_chain
+            .map(|chain| Predecessor { incarnation: chain.incarnation, end: chain.end });
         Open {
             predecessors: predecessor.into_iter().collect(),
-            shards: vec![ShardEpoch {
-                shard: ALL_SHARDS,
-                epoch: self.next_epoch(),
-            }],
+            shards: vec![ShardEpoch { shard: ALL_SHARDS, epoch: self.next_epoch() }],
         }
     }
 
     fn next_epoch(&self) -> u32 {
-        self.last_chain
-            .map_or(0, |chain| chain.leader_epoch.saturating_add(1))
+        self.last_chain.map_or(0, |chain| chain.leader_epoch.saturating_add(1))
     }
 }
 

@@ -141,11 +141,7 @@ impl SlotHeader {
     /// [`SlotError::Missing`] if the slot is cut off, [`SlotError::Crc`].
     pub fn check_crc(&self, slot: &[u8]) -> Result<(), SlotError> {
         let slot = slot.get(..self.total_len).ok_or(SlotError::Missing)?;
-        if crc_of(slot) == self.crc {
-            Ok(())
-        } else {
-            Err(SlotError::Crc)
-        }
+        if crc_of(slot) == self.crc { Ok(()) } else { Err(SlotError::Crc) }
     }
 
     fn write(&self, out: &mut [u8; SLOT_HEADER_BYTES]) {
@@ -222,9 +218,7 @@ fn decode_data(header: &SlotHeader, body: &[u8]) -> Result<SlotBody, SlotError> 
     let run_bytes = header.run_count as usize * RUN_ENTRY_BYTES;
     let uplink_bytes = header.uplink_count as usize * UPLINK_ENTRY_BYTES;
     let (runs, rest) = body.split_at_checked(run_bytes).ok_or(SlotError::Layout)?;
-    let (uplinks, _) = rest
-        .split_at_checked(uplink_bytes)
-        .ok_or(SlotError::Layout)?;
+    let (uplinks, _) = rest.split_at_checked(uplink_bytes).ok_or(SlotError::Layout)?;
     let (runs, _) = runs.as_chunks();
     let (uplinks, _) = uplinks.as_chunks();
     let runs: Vec<RunEntry> = runs.iter().map(RunEntry::decode).collect();

@@ -89,12 +89,7 @@ impl Staging {
         let slot_no = self.next_slot;
         self.next_slot = slot_no.next();
         self.bytes += bytes;
-        self.slots.push_back(StagedSlot {
-            slot_no,
-            append_ms: now,
-            bytes,
-            body,
-        });
+        self.slots.push_back(StagedSlot { slot_no, append_ms: now, bytes, body });
         slot_no
     }
 }

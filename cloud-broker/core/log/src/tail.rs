@@ -24,21 +24,13 @@ struct TailSlot {
 
 impl Tail {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self {
-            slots: VecDeque::new(),
-            bytes: 0,
-            bytes_max,
-        }
+        Self { slots: VecDeque::new(), bytes: 0, bytes_max }
     }
 
     /// Adds the slot that was written behind all others.
     pub(crate) fn push(&mut self, file_no: FileNo, pos: u32, bytes: Bytes) {
         self.bytes += bytes.len();
-        self.slots.push_back(TailSlot {
-            file_no,
-            pos,
-            bytes,
-        });
+        self.slots.push_back(TailSlot { file_no, pos, bytes });
         while self.bytes > self.bytes_max {
             let Some(oldest) = self.slots.pop_front() else {
                 break;

@@ -26,13 +26,7 @@ impl UplinkStream {
     /// The stream that a frame calls `stream`, whose topic has the number `topic_no`.
     #[must_use]
     pub fn new(stream: StreamKey, topic_no: TopicNo) -> Self {
-        Self {
-            pid: stream.pid,
-            key: PartitionKey {
-                topic_no,
-                partition: stream.partition,
-            },
-        }
+        Self { pid: stream.pid, key: PartitionKey { topic_no, partition: stream.partition } }
     }
 }
 
@@ -76,11 +70,7 @@ impl UplinkAppend {
     /// Where the stream stands once this is stored.
     #[must_use]
     pub fn state_after(&self) -> StreamState {
-        StreamState {
-            epoch: self.epoch,
-            last: Some(self.base.last_of(self.count)),
-            tag: self.tag,
-        }
+        StreamState { epoch: self.epoch, last: Some(self.base.last_of(self.count)), tag: self.tag }
     }
 
     /// Whether the batch says the same as the frame around it. Consumers see the batch and the stream's state is made
@@ -129,10 +119,7 @@ impl UplinkStreams {
         self.streams
             .entry(append.stream)
             .and_modify(|stands| stands.appended = appended)
-            .or_insert(Stands {
-                appended,
-                durable: None,
-            });
+            .or_insert(Stands { appended, durable: None });
     }
 
     pub(crate) fn note_durable(&mut self, append: &UplinkAppend) {

@@ -97,16 +97,9 @@ mod tests {
         for bit in 0..USED * 8 {
             let mut bad = bytes;
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(
-                WalFileHeader::decode(&bad),
-                Err(WalFileHeaderError::Invalid),
-                "bit {bit}"
-            );
+            assert_eq!(WalFileHeader::decode(&bad), Err(WalFileHeaderError::Invalid), "bit {bit}");
         }
-        assert_eq!(
-            WalFileHeader::decode(&bytes[..USED - 1]),
-            Err(WalFileHeaderError::Invalid)
-        );
+        assert_eq!(WalFileHeader::decode(&bytes[..USED - 1]), Err(WalFileHeaderError::Invalid));
     }
 
     #[test]
@@ -121,9 +114,6 @@ mod tests {
         bytes[4] = 9;
         let crc = crc32c(&bytes[..CRC_AT]);
         put(&mut bytes, CRC_AT, crc.to_le_bytes());
-        assert_eq!(
-            WalFileHeader::decode(&bytes),
-            Err(WalFileHeaderError::Version(9))
-        );
+        assert_eq!(WalFileHeader::decode(&bytes), Err(WalFileHeaderError::Version(9)));
     }
 }

@@ -53,11 +53,7 @@ fn lengths_are_checked_before_the_bytes_come() {
         };
         let at_most = frame_length(head(length), stage, produce_bytes_max);
         assert_eq!(at_most, Ok(limit), "{api_key} {stage:?}");
-        let too_long = FrameError::TooLong {
-            api_key,
-            length: limit + 1,
-            limit,
-        };
+        let too_long = FrameError::TooLong { api_key, length: limit + 1, limit };
         let beyond = frame_length(head(length + 1), stage, produce_bytes_max);
         assert_eq!(beyond, Err(too_long));
         for length in [i32::MIN, -1, 0, 9] {
@@ -72,12 +68,9 @@ fn lengths_are_checked_before_the_bytes_come() {
 
 #[test]
 fn budgets_grow_with_the_frame_up_to_the_ceiling() {
-    for (frame_bytes, budget) in [
-        (0, 64 << 10),
-        (1_000, 32_000 + (64 << 10)),
-        (100 << 20, 16 << 20),
-        (usize::MAX, 16 << 20),
-    ] {
+    for (frame_bytes, budget) in
+        [(0, 64 << 10), (1_000, 32_000 + (64 << 10)), (100 << 20, 16 << 20), (usize::MAX, 16 << 20)]
+    {
         assert_eq!(decode_budget(frame_bytes), budget);
     }
 }
@@ -168,21 +161,9 @@ fn unknown_versions_of_api_versions_get_an_answer_in_version_0() {
 
 #[test]
 fn what_is_not_served_is_told_apart_from_what_is_malformed() {
-    for (api_key, version) in [
-        (0, 2),
-        (0, 14),
-        (1, 3),
-        (1, 19),
-        (2, 0),
-        (3, -1),
-        (4, 0),
-        (-1, 0),
-    ] {
+    for (api_key, version) in [(0, 2), (0, 14), (1, 3), (1, 19), (2, 0), (3, -1), (4, 0), (-1, 0)] {
         let frame = framed(api_key, version, false, &[0; 64]);
-        assert_eq!(
-            parse(&frame),
-            Err(FrameError::Unsupported { api_key, version })
-        );
+        assert_eq!(parse(&frame), Err(FrameError::Unsupported { api_key, version }));
     }
     let all_topics = framed(3, 4, false, &[0xff, 0xff, 0xff, 0xff, 1]);
     let Ok(Incoming::Request(_, Request::Metadata(request))) = parse(&all_topics) else {
@@ -229,10 +210,7 @@ fn null_is_refused_where_a_version_has_none() {
     assert!(by_id(10, &[0, 0]) && by_id(12, &[0]));
 
     let request = MetadataRequest {
-        topics: Some(vec![MetadataRequestTopic {
-            name: None,
-            ..MetadataRequestTopic::default()
-        }]),
+        topics: Some(vec![MetadataRequestTopic { name: None, ..MetadataRequestTopic::default() }]),
         ..MetadataRequest::default()
     };
     let write = |version| request.write(&mut Writer::default(), version);
@@ -242,16 +220,10 @@ fn null_is_refused_where_a_version_has_none() {
 
 #[test]
 fn what_a_version_cannot_carry_is_not_dropped_silently() {
-    let header = RequestHeader {
-        api: ApiKey::Metadata,
-        version: 3,
-        correlation_id: 0,
-        client_id: None,
-    };
-    let request = MetadataRequest {
-        allow_auto_topic_creation: false,
-        ..MetadataRequest::default()
-    };
+    let header =
+        RequestHeader { api: ApiKey::Metadata, version: 3, correlation_id: 0, client_id: None };
+    let request =
+        MetadataRequest { allow_auto_topic_creation: false, ..MetadataRequest::default() };
     let encoded = encode_request(&header, &request.into());
     assert_eq!(encoded, Err(WireError::Version));
     // Nor is a header sent with another API's body.

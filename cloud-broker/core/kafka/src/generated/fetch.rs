@@ -55,9 +55,8 @@ impl FetchRequest {
         }
         x.topics = r.array(form, FetchTopic::MIN_WIRE, |r| FetchTopic::read(r, version))?;
         if version >= 7 {
-            x.forgotten_topics_data = r.array(form, ForgottenTopic::MIN_WIRE, |r| {
-                ForgottenTopic::read(r, version)
-            })?;
+            x.forgotten_topics_data =
+                r.array(form, ForgottenTopic::MIN_WIRE, |r| ForgottenTopic::read(r, version))?;
         }
         if version >= 11 {
             x.rack_id = r.text(form)?;
@@ -92,9 +91,7 @@ impl FetchRequest {
         }
         w.array(form, &self.topics, |w, x| x.write(w, version))?;
         if version >= 7 {
-            w.array(form, &self.forgotten_topics_data, |w, x| {
-                x.write(w, version)
-            })?;
+            w.array(form, &self.forgotten_topics_data, |w, x| x.write(w, version))?;
         } else if !self.forgotten_topics_data.is_empty() {
             return Err(WireError::Version);
         }
@@ -133,10 +130,7 @@ pub struct ReplicaState {
 
 impl Default for ReplicaState {
     fn default() -> Self {
-        Self {
-            replica_id: -1,
-            replica_epoch: -1,
-        }
+        Self { replica_id: -1, replica_epoch: -1 }
     }
 }
 
@@ -178,9 +172,8 @@ impl FetchTopic {
         if version >= 13 {
             x.topic_id = r.uuid()?;
         }
-        x.partitions = r.array(form, FetchPartition::MIN_WIRE, |r| {
-            FetchPartition::read(r, version)
-        })?;
+        x.partitions =
+            r.array(form, FetchPartition::MIN_WIRE, |r| FetchPartition::read(r, version))?;
         r.skip_tags(form)?;
         Ok(x)
     }
@@ -360,9 +353,8 @@ impl FetchResponse {
         r.tags(form, |tag, r| {
             match tag {
                 0 if version >= 16 => {
-                    x.node_endpoints = r.array(form, NodeEndpoint::MIN_WIRE, |r| {
-                        NodeEndpoint::read(r, version)
-                    })?
+                    x.node_endpoints =
+                        r.array(form, NodeEndpoint::MIN_WIRE, |r| NodeEndpoint::read(r, version))?
                 }
                 _ => return Ok(TagUse::Unknown),
             }
@@ -418,9 +410,8 @@ impl FetchableTopicResponse {
         if version >= 13 {
             x.topic_id = r.uuid()?;
         }
-        x.partitions = r.array(form, PartitionData::MIN_WIRE, |r| {
-            PartitionData::read(r, version)
-        })?;
+        x.partitions =
+            r.array(form, PartitionData::MIN_WIRE, |r| PartitionData::read(r, version))?;
         r.skip_tags(form)?;
         Ok(x)
     }
@@ -513,9 +504,7 @@ impl PartitionData {
         if version >= 5 {
             w.i64(self.log_start_offset);
         }
-        w.optional_array(form, self.aborted_transactions.as_deref(), |w, x| {
-            x.write(w, version)
-        })?;
+        w.optional_array(form, self.aborted_transactions.as_deref(), |w, x| x.write(w, version))?;
         if version >= 11 {
             w.i32(self.preferred_read_replica);
         } else if self.preferred_read_replica != -1 {
@@ -566,10 +555,7 @@ pub struct EpochEndOffset {
 
 impl Default for EpochEndOffset {
     fn default() -> Self {
-        Self {
-            epoch: -1,
-            end_offset: -1,
-        }
+        Self { epoch: -1, end_offset: -1 }
     }
 }
 
@@ -600,10 +586,7 @@ pub struct LeaderIdAndEpoch {
 
 impl Default for LeaderIdAndEpoch {
     fn default() -> Self {
-        Self {
-            leader_id: -1,
-            leader_epoch: -1,
-        }
+        Self { leader_id: -1, leader_epoch: -1 }
     }
 }
 
@@ -634,10 +617,7 @@ pub struct SnapshotId {
 
 impl Default for SnapshotId {
     fn default() -> Self {
-        Self {
-            end_offset: -1,
-            epoch: -1,
-        }
+        Self { end_offset: -1, epoch: -1 }
     }
 }
 

@@ -24,24 +24,14 @@ pub struct Schema {
 
 impl Schema {
     const fn new(first: i16, last: i16, stable_last: i16, flexible_first: Option<i16>) -> Self {
-        Self {
-            first,
-            last,
-            stable_last,
-            flexible_first,
-        }
+        Self { first, last, stable_last, flexible_first }
     }
 }
 
 impl ApiKey {
     /// All of them, by key.
-    pub const ALL: &[Self] = &[
-        Self::Produce,
-        Self::Fetch,
-        Self::ListOffsets,
-        Self::Metadata,
-        Self::ApiVersions,
-    ];
+    pub const ALL: &[Self] =
+        &[Self::Produce, Self::Fetch, Self::ListOffsets, Self::Metadata, Self::ApiVersions];
 
     #[must_use]
     pub fn from_wire(key: i16) -> Option<Self> {

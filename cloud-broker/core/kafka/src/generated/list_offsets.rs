@@ -17,9 +17,8 @@ impl ListOffsetsRequest {
         if version >= 2 {
             x.isolation_level = r.i8()?;
         }
-        x.topics = r.array(form, ListOffsetsTopic::MIN_WIRE, |r| {
-            ListOffsetsTopic::read(r, version)
-        })?;
+        x.topics =
+            r.array(form, ListOffsetsTopic::MIN_WIRE, |r| ListOffsetsTopic::read(r, version))?;
         if version >= 10 {
             x.timeout_ms = r.i32()?;
         }
@@ -82,11 +81,7 @@ pub struct ListOffsetsPartition {
 
 impl Default for ListOffsetsPartition {
     fn default() -> Self {
-        Self {
-            partition_index: 0,
-            current_leader_epoch: -1,
-            timestamp: 0,
-        }
+        Self { partition_index: 0, current_leader_epoch: -1, timestamp: 0 }
     }
 }
 
@@ -188,13 +183,7 @@ pub struct ListOffsetsPartitionResponse {
 
 impl Default for ListOffsetsPartitionResponse {
     fn default() -> Self {
-        Self {
-            partition_index: 0,
-            error_code: 0,
-            timestamp: -1,
-            offset: -1,
-            leader_epoch: -1,
-        }
+        Self { partition_index: 0, error_code: 0, timestamp: -1, offset: -1, leader_epoch: -1 }
     }
 }
 

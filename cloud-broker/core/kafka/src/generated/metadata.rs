@@ -45,11 +45,9 @@ impl MetadataRequest {
 
     pub fn write(&self, w: &mut Writer, version: i16) -> Result<(), WireError> {
         let form = Form::flexible_if(version >= 9);
-        w.optional_array(
-            form,
-            nullable_if(version >= 1, self.topics.as_deref())?,
-            |w, x| x.write(w, version),
-        )?;
+        w.optional_array(form, nullable_if(version >= 1, self.topics.as_deref())?, |w, x| {
+            x.write(w, version)
+        })?;
         if version >= 4 {
             w.bool(self.allow_auto_topic_creation);
         } else if self.allow_auto_topic_creation != true {
@@ -78,10 +76,7 @@ pub struct MetadataRequestTopic {
 
 impl Default for MetadataRequestTopic {
     fn default() -> Self {
-        Self {
-            topic_id: Uuid::ZERO,
-            name: Some(Text::default()),
-        }
+        Self { topic_id: Uuid::ZERO, name: Some(Text::default()) }
     }
 }
 

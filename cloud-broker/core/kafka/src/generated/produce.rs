@@ -16,9 +16,8 @@ impl ProduceRequest {
         x.transactional_id = r.optional_text(form)?;
         x.acks = r.i16()?;
         x.timeout_ms = r.i32()?;
-        x.topic_data = r.array(form, TopicProduceData::MIN_WIRE, |r| {
-            TopicProduceData::read(r, version)
-        })?;
+        x.topic_data =
+            r.array(form, TopicProduceData::MIN_WIRE, |r| TopicProduceData::read(r, version))?;
         r.skip_tags(form)?;
         Ok(x)
     }
@@ -82,10 +81,7 @@ pub struct PartitionProduceData {
 
 impl Default for PartitionProduceData {
     fn default() -> Self {
-        Self {
-            index: 0,
-            records: Some(Bytes::new()),
-        }
+        Self { index: 0, records: Some(Bytes::new()) }
     }
 }
 
@@ -128,9 +124,8 @@ impl ProduceResponse {
         r.tags(form, |tag, r| {
             match tag {
                 0 if version >= 10 => {
-                    x.node_endpoints = r.array(form, NodeEndpoint::MIN_WIRE, |r| {
-                        NodeEndpoint::read(r, version)
-                    })?
+                    x.node_endpoints =
+                        r.array(form, NodeEndpoint::MIN_WIRE, |r| NodeEndpoint::read(r, version))?
                 }
                 _ => return Ok(TagUse::Unknown),
             }
@@ -323,10 +318,7 @@ pub struct LeaderIdAndEpoch {
 
 impl Default for LeaderIdAndEpoch {
     fn default() -> Self {
-        Self {
-            leader_id: -1,
-            leader_epoch: -1,
-        }
+        Self { leader_id: -1, leader_epoch: -1 }
     }
 }
 

@@ -99,12 +99,7 @@ impl<'a> Snappy<'a> {
             Some(blocks) if compressed.starts_with(&XERIAL_MAGIC) => (blocks, Framing::Xerial),
             _ => (compressed, Framing::Raw),
         };
-        Self {
-            rest,
-            framing,
-            block: Vec::new(),
-            read: 0,
-        }
+        Self { rest, framing, block: Vec::new(), read: 0 }
     }
 
     /// Cuts the next compressed block off.

@@ -6,13 +6,7 @@ use wire::seq::{StreamEpoch, StreamSeq};
 
 use super::*;
 
-const CODECS: [Codec; 5] = [
-    Codec::None,
-    Codec::Gzip,
-    Codec::Snappy,
-    Codec::Lz4,
-    Codec::Zstd,
-];
+const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 
 fn compress(codec: Codec, records: &[u8]) -> Vec<u8> {
     match codec {
@@ -83,10 +77,8 @@ fn walk(batch: &[u8]) -> Result<u32, RecordsError> {
 /// The batches of one content under every codec and framing.
 fn all_batches(builder: &RecordBatchBuilder) -> Vec<Vec<u8>> {
     let plain = builder.records();
-    let mut batches: Vec<Vec<u8>> = CODECS
-        .iter()
-        .map(|&codec| seal(builder, codec, &compress(codec, plain)))
-        .collect();
+    let mut batches: Vec<Vec<u8>> =
+        CODECS.iter().map(|&codec| seal(builder, codec, &compress(codec, plain))).collect();
     batches.push(seal(builder, Codec::Snappy, &compress_xerial(plain, 700)));
     batches
 }
@@ -115,10 +107,8 @@ fn records_come_back_under_every_codec() {
 
 #[test]
 fn times_are_found_exactly() {
-    let timed = |delta, timestamp| TimedOffset {
-        offset: Offset(delta),
-        timestamp: UnixMs(timestamp),
-    };
+    let timed =
+        |delta, timestamp| TimedOffset { offset: Offset(delta), timestamp: UnixMs(timestamp) };
     for batch in all_batches(&builder(&[50, 40, 70, 60, 70])) {
         for (time, expected) in [
             (i64::MIN, Some(timed(0, 50))),
@@ -135,22 +125,14 @@ fn times_are_found_exactly() {
         appended[22] |= RecordBatchHeader::LOG_APPEND_TIME as u8;
         wire::record_batch::assign_place(&mut appended, Offset(9), wire::offset::LeaderEpoch(1));
         assert_eq!(first_of_greatest_time(&appended), Ok(timed(9, 70)));
-        assert_eq!(
-            first_at_or_after(&appended, UnixMs(60)),
-            Ok(Some(timed(9, 70)))
-        );
+        assert_eq!(first_at_or_after(&appended, UnixMs(60)), Ok(Some(timed(9, 70))));
     }
 }
 
 #[test]
 fn bombs_are_stopped_at_the_limit() {
     let mut builder = RecordBatchBuilder::new();
-    builder.push(&Written {
-        timestamp: UnixMs(0),
-        key: None,
-        value: None,
-        headers: &[],
-    });
+    builder.push(&Written { timestamp: UnixMs(0), key: None, value: None, headers: &[] });
     // Four records of 15 MiB and more would fit; what follows them does not.
     let mut huge = Vec::new();
     let length = 15 << 20;
@@ -180,10 +162,7 @@ fn zstd_windows_beyond_the_limit_are_refused() {
     let builder = builder(&[1, 2, 3]);
     for (window_log, expected) in [
         (decompress::ZSTD_WINDOW_LOG_MAX, Ok(3)),
-        (
-            decompress::ZSTD_WINDOW_LOG_MAX + 1,
-            Err(RecordsError::Compression),
-        ),
+        (decompress::ZSTD_WINDOW_LOG_MAX + 1, Err(RecordsError::Compression)),
     ] {
         let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
         encoder.window_log(window_log).unwrap();
@@ -215,10 +194,7 @@ fn records_that_contradict_the_format_are_refused() {
         // A null header name, a name that is not UTF-8, and 2³¹ headers.
         (framed(&[0, 0, 0, 1, 1, 2, 1, 0]), E::Record),
         (framed(&[0, 0, 0, 1, 1, 2, 2, 0xff, 0]), E::Record),
-        (
-            framed(&[&[0, 0, 0, 1, 1][..], &zigzag(1 << 31)].concat()),
-            E::Record,
-        ),
+        (framed(&[&[0, 0, 0, 1, 1][..], &zigzag(1 << 31)].concat()), E::Record),
     ] {
         let batch = seal(&builder, Codec::None, &records);
         assert_eq!(walk(&batch), Err(expected), "{records:?}");

@@ -36,11 +36,7 @@ impl<'a> Reader<'a> {
     /// Reads `frame` from its start; the decoded message may take `budget` bytes of memory beside it.
     #[must_use]
     pub fn new(frame: &'a Bytes, budget: usize) -> Self {
-        Self {
-            frame,
-            rest: frame,
-            budget,
-        }
+        Self { frame, rest: frame, budget }
     }
 
     /// Bytes of the budget that are not spent.
@@ -60,11 +56,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`WireError::Trailing`].
     pub fn finish(self) -> Result<(), WireError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(WireError::Trailing)
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(WireError::Trailing) }
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], WireError> {
@@ -179,8 +171,7 @@ impl<'a> Reader<'a> {
         element_bytes_min: usize,
         read_one: impl FnMut(&mut Self) -> Result<T, WireError>,
     ) -> Result<Vec<T>, WireError> {
-        self.optional_array(form, element_bytes_min, read_one)?
-            .ok_or(WireError::Null)
+        self.optional_array(form, element_bytes_min, read_one)?.ok_or(WireError::Null)
     }
 
     /// A struct that may be null: one byte says so, in every form.
@@ -270,7 +261,5 @@ fn classic_length(length: i32) -> Result<Option<usize>, WireError> {
     if length == -1 {
         return Ok(None);
     }
-    usize::try_from(length)
-        .map(Some)
-        .map_err(|_| WireError::Length)
+    usize::try_from(length).map(Some).map_err(|_| WireError::Length)
 }

@@ -44,15 +44,10 @@ fn text_in_both_forms() {
 #[test]
 fn what_is_written_reads_back() {
     for form in [Form::Classic, Form::Flexible] {
-        let texts = [
-            Text::from("a"),
-            Text::default(),
-            Text::from_static("längre"),
-        ];
+        let texts = [Text::from("a"), Text::default(), Text::from_static("längre")];
         let mut w = Writer::default();
         w.array(form, &texts, |w, x| w.text(form, x)).unwrap();
-        w.optional_array(form, None, |w, x| w.text(form, x))
-            .unwrap();
+        w.optional_array(form, None, |w, x| w.text(form, x)).unwrap();
         w.blob(form, &bytes(&[1, 2, 3])).unwrap();
         w.optional_text(form, None).unwrap();
         w.optional(Some(&7_i64), |w, x| {
@@ -93,18 +88,9 @@ fn arrays_are_bounded_before_they_are_made() {
     assert_eq!(count(&three, 2, ARRAY_BYTES + 5), Err(WireError::Budget));
     assert_eq!(count(&three, 3, 1 << 10), Err(WireError::Length));
     // Every element is promised at least one byte even where the caller says none.
-    assert_eq!(
-        count(&[0x7f, 0xff, 0xff, 0xff], 0, usize::MAX),
-        Err(WireError::Length)
-    );
-    assert_eq!(
-        count(&[0xff, 0xff, 0xff, 0xff], 2, 1 << 10),
-        Err(WireError::Null)
-    );
-    assert_eq!(
-        count(&[0xff, 0xff, 0xff, 0xfe], 2, 1 << 10),
-        Err(WireError::Length)
-    );
+    assert_eq!(count(&[0x7f, 0xff, 0xff, 0xff], 0, usize::MAX), Err(WireError::Length));
+    assert_eq!(count(&[0xff, 0xff, 0xff, 0xff], 2, 1 << 10), Err(WireError::Null));
+    assert_eq!(count(&[0xff, 0xff, 0xff, 0xfe], 2, 1 << 10), Err(WireError::Length));
 }
 
 #[test]
@@ -165,10 +151,7 @@ fn what_a_form_cannot_say_is_refused() {
     }
     let mut tags = Tags::default();
     tags.add(0, |_| Ok(())).unwrap();
-    assert_eq!(
-        Writer::default().tags(Form::Classic, tags),
-        Err(WireError::Version)
-    );
+    assert_eq!(Writer::default().tags(Form::Classic, tags), Err(WireError::Version));
     assert_eq!(nullable_if(false, None::<u8>), Err(WireError::Null));
     assert_eq!(nullable_if(true, None::<u8>), Ok(None));
 }

@@ -20,10 +20,7 @@ impl Writer {
     /// A writer that starts with room for `capacity` bytes.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Self {
-            own: BytesMut::with_capacity(capacity),
-            ..Self::default()
-        }
+        Self { own: BytesMut::with_capacity(capacity), ..Self::default() }
     }
 
     /// Bytes written so far.

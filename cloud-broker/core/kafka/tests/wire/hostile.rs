@@ -43,10 +43,7 @@ fn damaged_requests_are_refused_or_read() {
     let frames = good_frames(&mut random);
     for frame in &frames {
         let incoming = parse_request(frame, decode_budget(frame.len()));
-        assert!(
-            matches!(incoming, Ok(Incoming::Request(..))),
-            "{incoming:?}"
-        );
+        assert!(matches!(incoming, Ok(Incoming::Request(..))), "{incoming:?}");
     }
     let (mut read, mut malformed, mut unsupported) = (0, 0, 0);
     for _ in 0..MUTATIONS {

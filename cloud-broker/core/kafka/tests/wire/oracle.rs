@@ -65,10 +65,7 @@ fn batches_of_the_oracle_are_walked() {
         record.headers.insert(StrBytes::from_static_str("h"), value);
         written.push(record);
     }
-    let options = RecordEncodeOptions {
-        version: 2,
-        compression: Compression::None,
-    };
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
     let mut batch = BytesMut::new();
     RecordBatchEncoder::encode(&mut batch, &written, &options).unwrap();
 

@@ -39,12 +39,7 @@ const ALIGN: u32 = SLOT_ALIGN as u32;
 
 impl WritePlace {
     pub(super) fn new(incarnation: Incarnation, file_bytes: u32, next_file: FileNo) -> Self {
-        Self {
-            incarnation,
-            file_bytes: file_bytes - file_bytes % ALIGN,
-            next_file,
-            open: None,
-        }
+        Self { incarnation, file_bytes: file_bytes - file_bytes % ALIGN, next_file, open: None }
     }
 
     /// Takes the place for a slot of `len` bytes with padding. A slot never spans files.
@@ -68,11 +63,7 @@ impl WritePlace {
                     size,
                     header: Bytes::copy_from_slice(&header.encode()),
                 });
-                self.open.insert(OpenFile {
-                    file_no,
-                    pos: HEADER,
-                    size,
-                })
+                self.open.insert(OpenFile { file_no, pos: HEADER, size })
             }
         };
         let pos = file.pos;

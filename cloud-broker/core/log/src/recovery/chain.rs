@@ -49,12 +49,7 @@ pub(super) struct ChainFile {
 
 impl ChainFile {
     pub(super) fn corrupt(&self, from: u64, to: u64, kind: CorruptionKind) -> Corruption {
-        Corruption {
-            file_no: self.file_no,
-            from,
-            to,
-            kind,
-        }
+        Corruption { file_no: self.file_no, from, to, kind }
     }
 }
 
@@ -148,11 +143,7 @@ fn read_open<S: WalSource>(
     if first.first_slot != SlotNo(0) {
         return Err(predecessor_missing(first));
     }
-    let expected = ExpectedSlot {
-        incarnation: chain.incarnation,
-        slot_no: SlotNo(0),
-        prev_crc: 0,
-    };
+    let expected = ExpectedSlot { incarnation: chain.incarnation, slot_no: SlotNo(0), prev_crc: 0 };
     match read_slot(source, first, FIRST_SLOT_POS, &expected)? {
         Ok((slot, _)) => match slot.body {
             SlotBody::Control(ControlBody::Open(open)) => Ok(Some(open)),
@@ -197,9 +188,8 @@ fn read_header<S: WalSource>(
     source: &mut S,
     file: &WalFileLen,
 ) -> Result<Option<(Incarnation, ChainFile)>, RecoveryError<S::Error>> {
-    let bytes = source
-        .read_at(file.file_no, 0, WAL_FILE_HEADER_BYTES)
-        .map_err(RecoveryError::Source)?;
+    let bytes =
+        source.read_at(file.file_no, 0, WAL_FILE_HEADER_BYTES).map_err(RecoveryError::Source)?;
     match WalFileHeader::decode(&bytes) {
         Ok(header) if header.file_no == file.file_no => {
             let found = ChainFile {
@@ -213,20 +203,14 @@ fn read_header<S: WalSource>(
         }
         Ok(_) => Err(header_damaged(file).into()),
         Err(WalFileHeaderError::Invalid) => Ok(None),
-        Err(WalFileHeaderError::Version(version)) => Err(RecoveryError::Version {
-            file_no: file.file_no,
-            version,
-        }),
+        Err(WalFileHeaderError::Version(version)) => {
+            Err(RecoveryError::Version { file_no: file.file_no, version })
+        }
     }
 }
 
 fn header_damaged(file: &WalFileLen) -> Corruption {
-    Corruption {
-        file_no: file.file_no,
-        from: 0,
-        to: FIRST_SLOT_POS,
-        kind: CorruptionKind::Header,
-    }
+    Corruption { file_no: file.file_no, from: 0, to: FIRST_SLOT_POS, kind: CorruptionKind::Header }
 }
 
 /// Whether a file whose header is unreadable holds a slot of anyone.
@@ -245,10 +229,7 @@ fn holds_a_slot<S: WalSource>(
 }
 
 /// Reads the slot at `pos`; the inner result says whether it is the expected one.
-#[expect(
-    clippy::type_complexity,
-    reason = "a read that fails is not a bad slot"
-)]
+#[expect(clippy::type_complexity, reason = "a read that fails is not a bad slot")]
 pub(super) fn read_slot<S: WalSource>(
     source: &mut S,
     file: &ChainFile,
@@ -258,11 +239,7 @@ pub(super) fn read_slot<S: WalSource>(
     if pos >= file.size {
         return Ok(Err(SlotError::Missing));
     }
-    let mut read = |len| {
-        source
-            .read_at(file.file_no, pos, len)
-            .map_err(RecoveryError::Source)
-    };
+    let mut read = |len| source.read_at(file.file_no, pos, len).map_err(RecoveryError::Source);
     let mut bytes = read(SLOT_ALIGN)?;
     let padded_len = match SlotHeader::parse(&bytes) {
         Ok(header) => header.padded_len(),
@@ -276,10 +253,9 @@ pub(super) fn read_slot<S: WalSource>(
     }
     match Slot::decode(&bytes, expected) {
         Ok(slot) => Ok(Ok((slot, bytes))),
-        Err(SlotError::Version(version)) => Err(RecoveryError::Version {
-            file_no: file.file_no,
-            version,
-        }),
+        Err(SlotError::Version(version)) => {
+            Err(RecoveryError::Version { file_no: file.file_no, version })
+        }
         Err(error) => Ok(Err(error)),
     }
 }
@@ -337,7 +313,5 @@ fn read<S: WalSource>(
     pos: u64,
     len: usize,
 ) -> Result<Bytes, RecoveryError<S::Error>> {
-    source
-        .read_at(file.file_no, pos, len)
-        .map_err(RecoveryError::Source)
+    source.read_at(file.file_no, pos, len).map_err(RecoveryError::Source)
 }

@@ -83,9 +83,7 @@ impl<'s, S: WalSource> Replay<'s, S> {
     ) -> Result<bool, RecoveryError<S::Error>> {
         let file = &chain.files[at.file];
         let expected = at.expected;
-        let kind = CorruptionKind::Slots {
-            first: expected.slot_no,
-        };
+        let kind = CorruptionKind::Slots { first: expected.slot_no };
         if let Some(next) = chain.files.get(at.file + 1) {
             // A file is made once every slot before its first is durable.
             if next.first_slot != expected.slot_no {
@@ -103,11 +101,8 @@ impl<'s, S: WalSource> Replay<'s, S> {
             let to = behind.intact_at.unwrap_or(file.size);
             return Err(file.corrupt(at.pos, to, kind).into());
         }
-        self.report.torn_tail = behind.used_end.map(|to| TornTail {
-            file_no: file.file_no,
-            from: at.pos,
-            to,
-        });
+        self.report.torn_tail =
+            behind.used_end.map(|to| TornTail { file_no: file.file_no, from: at.pos, to });
         Ok(false)
     }
 
@@ -118,9 +113,7 @@ impl<'s, S: WalSource> Replay<'s, S> {
         slot: &Slot,
     ) -> Result<(), RecoveryError<S::Error>> {
         let inconsistent = || {
-            let kind = CorruptionKind::Inconsistent {
-                slot_no: slot.header.head.slot_no,
-            };
+            let kind = CorruptionKind::Inconsistent { slot_no: slot.header.head.slot_no };
             file.corrupt(pos, pos + slot.header.padded_len() as u64, kind)
         };
         self.report.slots += 1;

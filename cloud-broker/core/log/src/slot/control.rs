@@ -77,12 +77,10 @@ impl ControlBody {
     pub(super) fn decode(kind: u8, body: &[u8]) -> Option<Self> {
         match kind {
             KIND_OPEN => Open::decode(body).map(Self::Open),
-            KIND_RELEASE => body.try_into().ok().map(|shard| Self::Release {
-                shard: u32::from_le_bytes(shard),
-            }),
-            KIND_SEAL => body.try_into().ok().map(|by| Self::Seal {
-                by: Incarnation(by),
-            }),
+            KIND_RELEASE => {
+                body.try_into().ok().map(|shard| Self::Release { shard: u32::from_le_bytes(shard) })
+            }
+            KIND_SEAL => body.try_into().ok().map(|by| Self::Seal { by: Incarnation(by) }),
             _ => None,
         }
     }
@@ -126,10 +124,7 @@ impl Open {
                 .collect(),
             shards: shards
                 .iter()
-                .map(|bytes| ShardEpoch {
-                    shard: u32_at(bytes, 0),
-                    epoch: u32_at(bytes, 4),
-                })
+                .map(|bytes| ShardEpoch { shard: u32_at(bytes, 0), epoch: u32_at(bytes, 4) })
                 .collect(),
         })
     }

@@ -78,12 +78,7 @@ pub fn encode_data(head: &SlotHead, mut batches: Vec<BatchToPlace>) -> EncodedSl
     }
     let counts = (runs.len(), uplinks.len());
     let (bytes, crc) = finish(head, KIND_DATA, counts, slot);
-    EncodedSlot {
-        bytes,
-        crc,
-        runs,
-        uplinks,
-    }
+    EncodedSlot { bytes, crc, runs, uplinks }
 }
 
 /// A slot without batches.
@@ -98,12 +93,7 @@ pub fn encode_control(head: &SlotHead, body: &ControlBody) -> EncodedSlot {
     let mut slot = empty(total_len);
     slot.extend_from_slice(&bytes);
     let (bytes, crc) = finish(head, body.kind(), (0, 0), slot);
-    EncodedSlot {
-        bytes,
-        crc,
-        runs: Vec::new(),
-        uplinks: Vec::new(),
-    }
+    EncodedSlot { bytes, crc, runs: Vec::new(), uplinks: Vec::new() }
 }
 
 /// The two tables for batches in the order of their bytes, positions counted from the first batch.

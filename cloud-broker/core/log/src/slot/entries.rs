@@ -132,10 +132,7 @@ impl UplinkEntry {
         }
         Some(Self {
             append: UplinkAppend {
-                stream: UplinkStream {
-                    pid: ProducerId(i64_at(bytes, 0)),
-                    key: key_at(bytes, 8),
-                },
+                stream: UplinkStream { pid: ProducerId(i64_at(bytes, 0)), key: key_at(bytes, 8) },
                 epoch: StreamEpoch(i16::from_le_bytes(field(bytes, 16))),
                 base: StreamSeq::new(i32::from_le_bytes(field(bytes, 20)))?,
                 count: u32_at(bytes, 24),

@@ -17,20 +17,13 @@ fn head() -> SlotHead {
 }
 
 fn expected() -> ExpectedSlot {
-    ExpectedSlot {
-        incarnation: Incarnation([1; 16]),
-        slot_no: SlotNo(5),
-        prev_crc: 77,
-    }
+    ExpectedSlot { incarnation: Incarnation([1; 16]), slot_no: SlotNo(5), prev_crc: 77 }
 }
 
 /// A batch to place whose bytes are not looked into.
 fn to_place(partition: u32, base: i64, flags: u16) -> BatchToPlace {
     BatchToPlace {
-        key: PartitionKey {
-            topic_no: TopicNo(0),
-            partition: Partition(partition),
-        },
+        key: PartitionKey { topic_no: TopicNo(0), partition: Partition(partition) },
         leader_epoch: LeaderEpoch(2),
         base_offset: Offset(base),
         last_offset: Offset(base),
@@ -42,10 +35,7 @@ fn to_place(partition: u32, base: i64, flags: u16) -> BatchToPlace {
 }
 
 fn sample() -> EncodedSlot {
-    encode_data(
-        &head(),
-        vec![to_place(2, 0, 0), to_place(1, 8, 0), to_place(2, 1, 0)],
-    )
+    encode_data(&head(), vec![to_place(2, 0, 0), to_place(1, 8, 0), to_place(2, 1, 0)])
 }
 
 #[test]
@@ -67,18 +57,9 @@ fn any_flipped_bit_is_seen() {
 fn an_intact_slot_of_another_place_is_stale() {
     let slot = sample();
     for other in [
-        ExpectedSlot {
-            incarnation: Incarnation([2; 16]),
-            ..expected()
-        },
-        ExpectedSlot {
-            slot_no: SlotNo(6),
-            ..expected()
-        },
-        ExpectedSlot {
-            prev_crc: 78,
-            ..expected()
-        },
+        ExpectedSlot { incarnation: Incarnation([2; 16]), ..expected() },
+        ExpectedSlot { slot_no: SlotNo(6), ..expected() },
+        ExpectedSlot { prev_crc: 78, ..expected() },
     ] {
         assert_eq!(Slot::decode(&slot.bytes, &other), Err(SlotError::Stale));
     }
@@ -92,27 +73,14 @@ fn runs_are_sorted_and_split_where_batches_differ() {
         to_place(2, 1, RunFlags::CONTROL),
         to_place(2, 2, RunFlags::CONTROL),
     ];
-    batches.push(BatchToPlace {
-        leader_epoch: LeaderEpoch(3),
-        ..to_place(1, 9, 0)
-    });
+    batches.push(BatchToPlace { leader_epoch: LeaderEpoch(3), ..to_place(1, 9, 0) });
     let slot = encode_data(&head(), batches);
     let runs: Vec<_> = slot
         .runs
         .iter()
-        .map(|r| {
-            (
-                r.key.partition.0,
-                r.base_offset.0,
-                r.last_offset.0,
-                r.batches,
-            )
-        })
+        .map(|r| (r.key.partition.0, r.base_offset.0, r.last_offset.0, r.batches))
         .collect();
-    assert_eq!(
-        runs,
-        [(1, 8, 8, 1), (1, 9, 9, 1), (2, 0, 0, 1), (2, 1, 2, 2)]
-    );
+    assert_eq!(runs, [(1, 8, 8, 1), (1, 9, 9, 1), (2, 0, 0, 1), (2, 1, 2, 2)]);
     assert!(Slot::decode(&slot.bytes, &expected()).is_ok());
 }
 
@@ -131,18 +99,13 @@ fn every_control_body_reads_back_and_no_other_length_does() {
         ControlBody::Open(Open::default()),
         ControlBody::Open(Open {
             predecessors: vec![
-                Predecessor {
-                    incarnation: Incarnation([3; 16]),
-                    end: SlotNo(9),
-                };
+                Predecessor { incarnation: Incarnation([3; 16]), end: SlotNo(9) };
                 2
             ],
             shards: vec![ShardEpoch { shard: 1, epoch: 2 }; 3],
         }),
         ControlBody::Release { shard: 12 },
-        ControlBody::Seal {
-            by: Incarnation([4; 16]),
-        },
+        ControlBody::Seal { by: Incarnation([4; 16]) },
     ] {
         let slot = encode_control(&head(), &body);
         let decoded = Slot::decode(&slot.bytes, &expected()).unwrap();

@@ -27,18 +27,11 @@ impl Rng {
 }
 
 pub fn key(topic: u32, partition: u32) -> PartitionKey {
-    PartitionKey {
-        topic_no: TopicNo(topic),
-        partition: Partition(partition),
-    }
+    PartitionKey { topic_no: TopicNo(topic), partition: Partition(partition) }
 }
 
 pub fn plain_producer() -> BatchProducer {
-    BatchProducer {
-        id: ProducerId(7),
-        epoch: StreamEpoch::FIRST,
-        base: StreamSeq::ZERO,
-    }
+    BatchProducer { id: ProducerId(7), epoch: StreamEpoch::FIRST, base: StreamSeq::ZERO }
 }
 
 /// A batch of `records` whose values are `bytes` long in all and say `name`; `timestamp` is the greatest.

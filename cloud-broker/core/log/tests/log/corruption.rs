@@ -23,8 +23,7 @@ fn written() -> (Disk, Vec<SlotToWrite>) {
         log.register_partition(key(0, 0)).unwrap();
         for name in 0..9 {
             let bytes = if name % 4 == 1 { 30_000 } else { 200 };
-            log.append(UnixMs(3), key(0, 0), batch(name, 1, bytes))
-                .unwrap();
+            log.append(UnixMs(3), key(0, 0), batch(name, 1, bytes)).unwrap();
             slots.extend(flush(&mut log, &mut disk));
         }
     }
@@ -52,16 +51,8 @@ fn a_flipped_bit_in_any_slot_but_the_last_is_refused_with_its_range() {
             damaged.bytes_mut(slot.file_no)[at] ^= 1 << rng.below(8);
             let found = corruption(&mut damaged).unwrap();
             assert_eq!(found.file_no, slot.file_no);
-            assert!(
-                (found.from..found.to).contains(&(at as u64)),
-                "{found} holds byte {at}"
-            );
-            assert_eq!(
-                found.kind,
-                CorruptionKind::Slots {
-                    first: slot.slot_no
-                }
-            );
+            assert!((found.from..found.to).contains(&(at as u64)), "{found} holds byte {at}");
+            assert_eq!(found.kind, CorruptionKind::Slots { first: slot.slot_no });
         }
     }
     // Nothing tells a damaged last slot from a torn one.
@@ -69,10 +60,7 @@ fn a_flipped_bit_in_any_slot_but_the_last_is_refused_with_its_range() {
     damaged.bytes_mut(last.file_no)[last.pos as usize + 100] ^= 1;
     let recovered = recover(&mut damaged).unwrap();
     let torn = recovered.report.torn_tail.unwrap();
-    assert_eq!(
-        (torn.file_no, torn.from),
-        (last.file_no, u64::from(last.pos))
-    );
+    assert_eq!((torn.file_no, torn.from), (last.file_no, u64::from(last.pos)));
     assert_eq!(torn.to, u64::from(last.pos) + last.bytes.len() as u64);
     let log = start(&mut damaged, LIVES + 1, &small()).unwrap();
     let found = read_all(&log, &mut damaged, key(0, 0));
@@ -87,9 +75,7 @@ fn used_len(slot: &SlotToWrite) -> u64 {
 fn a_damaged_open_is_refused_while_anything_hangs_on_it() {
     let (disk, slots) = written();
     for file_no in disk.file_nos() {
-        let holds_open = !slots
-            .iter()
-            .any(|s| s.file_no == file_no && u64::from(s.pos) == HEADER);
+        let holds_open = !slots.iter().any(|s| s.file_no == file_no && u64::from(s.pos) == HEADER);
         let mut damaged = disk.clone();
         damaged.bytes_mut(file_no)[HEADER as usize + 70] ^= 1;
         if holds_open {
@@ -108,12 +94,7 @@ fn a_damaged_file_header_is_refused() {
             let mut damaged = disk.clone();
             damaged.bytes_mut(file_no)[at] ^= 4;
             let found = corruption(&mut damaged).unwrap();
-            let header = Corruption {
-                file_no,
-                from: 0,
-                to: HEADER,
-                kind: CorruptionKind::Header,
-            };
+            let header = Corruption { file_no, from: 0, to: HEADER, kind: CorruptionKind::Header };
             assert_eq!(found, header);
         }
     }
@@ -163,10 +144,7 @@ fn a_torn_last_slot_is_dropped_wherever_it_tears() {
         torn.bytes_mut(last.file_no)[start_at + torn_at..].fill(0);
         let recovered = recover(&mut torn).unwrap();
         assert_eq!(recovered.report.torn_tail.is_some(), torn_at > 0);
-        assert_eq!(
-            recovered.report.slots,
-            slots.len() as u64 + u64::from(LIVES) - 1
-        );
+        assert_eq!(recovered.report.slots, slots.len() as u64 + u64::from(LIVES) - 1);
     }
 }
 
@@ -182,12 +160,7 @@ fn a_half_made_last_file_is_replaced() {
     };
     let mut whole = header.encode().to_vec();
     whole.resize(64 << 10, 0);
-    for bytes in [
-        Vec::new(),
-        vec![0; 64 << 10],
-        whole[..40].to_vec(),
-        whole.clone(),
-    ] {
+    for bytes in [Vec::new(), vec![0; 64 << 10], whole[..40].to_vec(), whole.clone()] {
         let mut disk = disk.clone();
         disk.put_file(next, bytes);
         let recovered = recover(&mut disk).unwrap();
@@ -241,10 +214,7 @@ fn stale_slots_behind_the_last_one_are_not_taken() {
         let at = behind + 4096 * rng.below(2) as usize;
         recycled.bytes_mut(last.file_no)[at..at + stale.len()].copy_from_slice(&stale);
         let recovered = recover(&mut recycled).unwrap();
-        assert_eq!(
-            recovered.report.slots,
-            slots.len() as u64 + u64::from(LIVES)
-        );
+        assert_eq!(recovered.report.slots, slots.len() as u64 + u64::from(LIVES));
         assert!(recovered.report.torn_tail.is_some());
     }
 }

@@ -40,12 +40,7 @@ struct Run {
 
 impl Run {
     fn new(seed: u64) -> Self {
-        Self {
-            disk: Disk::new(),
-            model: Model::default(),
-            rng: Rng(seed),
-            lives: 0,
-        }
+        Self { disk: Disk::new(), model: Model::default(), rng: Rng(seed), lives: 0 }
     }
 
     /// One life of a broker: recover, check, work. Ends early when the disk says so.
@@ -87,10 +82,7 @@ impl Run {
                 self.model.sent(partition, &batch, appended.slot_no, None);
             } else {
                 let pid = ProducerId(ProducerId::UPLINK_MIN.0 + self.rng.below(2) as i64);
-                let stream = UplinkStream {
-                    pid,
-                    key: partition,
-                };
+                let stream = UplinkStream { pid, key: partition };
                 self.send_uplink(log, stream, *name, records, bytes);
             }
         }
@@ -114,17 +106,13 @@ impl Run {
             prev_tag: state.tag,
             tag: Tag(name + (u64::from(self.lives) << 32)),
         };
-        let producer = BatchProducer {
-            id: stream.pid,
-            epoch: StreamEpoch::FIRST,
-            base: append.base,
-        };
+        let producer =
+            BatchProducer { id: stream.pid, epoch: StreamEpoch::FIRST, base: append.base };
         let batch = batch_of(producer, name, records, bytes, 77);
         match log.append_uplink(UnixMs(5), &append, batch.clone()) {
             UplinkOutcome::Appended(appended) => {
                 states.push(append.state_after());
-                self.model
-                    .sent(stream.key, &batch, appended.slot_no, Some(stream));
+                self.model.sent(stream.key, &batch, appended.slot_no, Some(stream));
             }
             other => panic!("it fits: {other:?}"),
         }
@@ -158,11 +146,7 @@ impl Model {
         for (key, sent) in &mut self.sent {
             let found = read_all(log, disk, *key);
             let acked = sent.iter().filter(|s| s.acked).count();
-            assert!(
-                found.len() >= acked,
-                "{key:?}: {} of {acked} acknowledged",
-                found.len()
-            );
+            assert!(found.len() >= acked, "{key:?}: {} of {acked} acknowledged", found.len());
             assert!(found.len() <= sent.len());
             for (sent, (_, found)) in sent.iter().zip(&found) {
                 assert_eq!(sent.produced, *found);

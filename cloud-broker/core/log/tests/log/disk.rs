@@ -68,18 +68,11 @@ impl Disk {
             }
             inode.cache.clone_from(&inode.platter);
         }
-        let names: BTreeSet<FileNo> = self
-            .dir
-            .keys()
-            .chain(self.durable_dir.keys())
-            .copied()
-            .collect();
+        let names: BTreeSet<FileNo> =
+            self.dir.keys().chain(self.durable_dir.keys()).copied().collect();
         for name in names {
-            let entry = if rng.below(2) == 0 {
-                self.dir.get(&name)
-            } else {
-                self.durable_dir.get(&name)
-            };
+            let entry =
+                if rng.below(2) == 0 { self.dir.get(&name) } else { self.durable_dir.get(&name) };
             match entry.copied() {
                 Some(inode) => self.durable_dir.insert(name, inode),
                 None => self.durable_dir.remove(&name),
@@ -98,11 +91,7 @@ impl Disk {
 
     /// Makes a file with these bytes as if it had always been there.
     pub fn put_file(&mut self, file_no: FileNo, bytes: Vec<u8>) {
-        self.inodes.push(Inode {
-            platter: bytes.clone(),
-            cache: bytes,
-            dirty: BTreeSet::new(),
-        });
+        self.inodes.push(Inode { platter: bytes.clone(), cache: bytes, dirty: BTreeSet::new() });
         self.dir.insert(file_no, self.inodes.len() - 1);
         self.durable_dir.insert(file_no, self.inodes.len() - 1);
     }
@@ -132,9 +121,7 @@ impl Disk {
         self.call(None)?;
         let inode = &mut self.inodes[self.dir[&file_no]];
         inode.cache[pos..pos + bytes.len()].copy_from_slice(bytes);
-        inode
-            .dirty
-            .extend(pos / SECTOR..(pos + bytes.len()).div_ceil(SECTOR));
+        inode.dirty.extend(pos / SECTOR..(pos + bytes.len()).div_ceil(SECTOR));
         Ok(())
     }
 
@@ -164,11 +151,7 @@ impl Disk {
         self.call(None)?;
         let mut bytes = file.header.to_vec();
         bytes.resize(file.size as usize, 0);
-        self.inodes.push(Inode {
-            platter: bytes.clone(),
-            cache: bytes,
-            dirty: BTreeSet::new(),
-        });
+        self.inodes.push(Inode { platter: bytes.clone(), cache: bytes, dirty: BTreeSet::new() });
         self.dir.insert(file.file_no, self.inodes.len() - 1);
         Ok(())
     }
@@ -187,10 +170,10 @@ impl WalSource for Disk {
 
     fn files(&mut self) -> Result<Vec<WalFileLen>, Died> {
         let len = |inode: usize| self.inodes[inode].cache.len() as u64;
-        let files = self.dir.iter().map(|(file_no, inode)| WalFileLen {
-            file_no: *file_no,
-            len: len(*inode),
-        });
+        let files = self
+            .dir
+            .iter()
+            .map(|(file_no, inode)| WalFileLen { file_no: *file_no, len: len(*inode) });
         // The order of a folder's entries is anyone's guess.
         Ok(files.rev().collect())
     }
@@ -299,10 +282,7 @@ pub fn read_all(log: &Log, disk: &mut Disk, key: PartitionKey) -> Vec<(Offset, B
                 batches.push((base, batch));
             }
         }
-        assert!(
-            batches.len() > before,
-            "a read below the high watermark yields something"
-        );
+        assert!(batches.len() > before, "a read below the high watermark yields something");
     }
     assert_eq!(next, offsets.high_watermark);
     batches

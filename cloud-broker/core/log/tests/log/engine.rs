@@ -28,10 +28,7 @@ fn only_what_is_durable_is_visible() {
     assert_eq!((first.base_offset, first.slot_no), (Offset(0), SlotNo(1)));
     let second = log.append(NOW, b, batch(2, 1, 100)).unwrap();
     let third = log.append(NOW, a, batch(3, 2, 100)).unwrap();
-    assert_eq!(
-        (second.base_offset, third.base_offset),
-        (Offset(0), Offset(3))
-    );
+    assert_eq!((second.base_offset, third.base_offset), (Offset(0), Offset(3)));
     assert_eq!(log.slot_for_answer(), Some(SlotNo(1)));
 
     let slot = log.take_slot().unwrap();
@@ -39,20 +36,14 @@ fn only_what_is_durable_is_visible() {
     let later = log.append(NOW, a, batch(4, 1, 100)).unwrap();
     assert_eq!((later.base_offset, later.slot_no), (Offset(5), SlotNo(2)));
     assert!(log.take_slot().is_none(), "one slot in flight");
-    let nothing = PartitionOffsets {
-        log_start: Offset(0),
-        high_watermark: Offset(0),
-    };
+    let nothing = PartitionOffsets { log_start: Offset(0), high_watermark: Offset(0) };
     assert_eq!(log.offsets(a), Some(nothing));
     let beyond = log.read(a, Offset(1), 1_000, FirstBatch::Always);
     assert_eq!(beyond.unwrap_err(), ReadError::OutOfRange(nothing));
 
     write(&mut disk, &slot).unwrap();
     let durable = log.slot_durable(slot.slot_no);
-    let moved = |key, high_watermark| Moved {
-        key,
-        high_watermark: Offset(high_watermark),
-    };
+    let moved = |key, high_watermark| Moved { key, high_watermark: Offset(high_watermark) };
     assert_eq!(durable.moved, [moved(a, 5), moved(b, 1)]);
     assert_eq!(log.slot_for_answer(), Some(SlotNo(2)));
     flush(&mut log, &mut disk);
@@ -63,10 +54,7 @@ fn only_what_is_durable_is_visible() {
 #[test]
 fn a_batch_that_the_log_does_not_take_changes_nothing() {
     let mut disk = Disk::new();
-    let settings = LogSettings {
-        pending_bytes_max: 32 << 20,
-        ..small()
-    };
+    let settings = LogSettings { pending_bytes_max: 32 << 20, ..small() };
     let mut log = start(&mut disk, 1, &settings).unwrap();
     let a = key(0, 0);
     log.register_partition(a).unwrap();
@@ -124,11 +112,7 @@ fn staged_and_in_flight_bytes_are_bounded() {
     assert_eq!(taken, 10, "a mebibyte in all");
     assert_eq!(log.append(NOW, a, big.clone()), Err(AppendError::Busy));
     let slot = log.take_slot().unwrap();
-    assert_eq!(
-        log.append(NOW, a, big.clone()),
-        Err(AppendError::Busy),
-        "in flight counts"
-    );
+    assert_eq!(log.append(NOW, a, big.clone()), Err(AppendError::Busy), "in flight counts");
     write(&mut disk, &slot).unwrap();
     log.slot_durable(slot.slot_no);
     log.append(NOW, a, big).unwrap();
@@ -140,14 +124,7 @@ fn a_commit_takes_what_is_staged_up_to_its_target() {
     let mut log = start(&mut disk, 1, &small()).unwrap();
     let a = key(0, 0);
     log.register_partition(a).unwrap();
-    for (bytes, slot_no) in [
-        (7_000, 1),
-        (7_000, 1),
-        (7_000, 2),
-        (300_000, 3),
-        (10, 4),
-        (10, 4),
-    ] {
+    for (bytes, slot_no) in [(7_000, 1), (7_000, 1), (7_000, 2), (300_000, 3), (10, 4), (10, 4)] {
         let appended = log.append(NOW, a, batch(1, 1, bytes)).unwrap();
         assert_eq!(appended.slot_no, SlotNo(slot_no));
     }

@@ -29,11 +29,7 @@ fn head(slot_no: u64, prev_crc: u32) -> SlotHead {
 }
 
 fn expected(head: &SlotHead) -> ExpectedSlot {
-    ExpectedSlot {
-        incarnation: head.incarnation,
-        slot_no: head.slot_no,
-        prev_crc: head.prev_crc,
-    }
+    ExpectedSlot { incarnation: head.incarnation, slot_no: head.slot_no, prev_crc: head.prev_crc }
 }
 
 #[test]
@@ -57,10 +53,7 @@ fn an_open_slot() {
             incarnation: Incarnation([0xee; 16]),
             end: SlotNo(0x0a0b),
         }],
-        shards: vec![ShardEpoch {
-            shard: ALL_SHARDS,
-            epoch: 3,
-        }],
+        shards: vec![ShardEpoch { shard: ALL_SHARDS, epoch: 3 }],
     });
     let head = head(0, 0);
     assert_eq!(encode_control(&head, &open).bytes, golden[..]);
@@ -71,10 +64,7 @@ fn an_open_slot() {
 #[test]
 fn a_data_slot_with_an_uplink_entry() {
     let golden = include_bytes!("../golden/wal-v1-data.bin");
-    let stream = UplinkStream {
-        pid: ProducerId(ProducerId::UPLINK_MIN.0 + 0x55),
-        key: key(2, 1),
-    };
+    let stream = UplinkStream { pid: ProducerId(ProducerId::UPLINK_MIN.0 + 0x55), key: key(2, 1) };
     let append = UplinkAppend {
         stream,
         epoch: StreamEpoch(4),
@@ -83,11 +73,7 @@ fn a_data_slot_with_an_uplink_entry() {
         prev_tag: Tag(0xaaaa),
         tag: Tag(0xbbbb),
     };
-    let producer = BatchProducer {
-        id: stream.pid,
-        epoch: append.epoch,
-        base: append.base,
-    };
+    let producer = BatchProducer { id: stream.pid, epoch: append.epoch, base: append.base };
     let place = |key, base, records: i64, bytes: Bytes, uplink| BatchToPlace {
         key,
         leader_epoch: LeaderEpoch(3),
@@ -104,22 +90,13 @@ fn a_data_slot_with_an_uplink_entry() {
         vec![
             place(key(2, 1), 40, 1, batch(1, 1, 8), None),
             place(key(0, 6), 7, 1, batch(2, 1, 8), None),
-            place(
-                key(2, 1),
-                41,
-                2,
-                batch_of(producer, 3, 2, 16, 1_000),
-                Some(append),
-            ),
+            place(key(2, 1), 41, 2, batch_of(producer, 3, 2, 16, 1_000), Some(append)),
         ],
     );
     assert_eq!(slot.bytes, golden[..]);
     let decoded = Slot::decode(golden, &expected(&head)).unwrap();
     assert_eq!(decoded.header.crc, slot.crc);
-    let body = SlotBody::Data {
-        runs: slot.runs.clone(),
-        uplinks: slot.uplinks.clone(),
-    };
+    let body = SlotBody::Data { runs: slot.runs.clone(), uplinks: slot.uplinks.clone() };
     assert_eq!(decoded.body, body);
     let [first, second] = &slot.runs[..] else {
         panic!("two partitions, two runs");
@@ -130,8 +107,5 @@ fn a_data_slot_with_an_uplink_entry() {
         panic!("one uplink batch");
     };
     assert_eq!(uplink.append, append);
-    assert_eq!(
-        u64::from(uplink.pos),
-        u64::from(second.pos) + batch(1, 1, 8).len() as u64
-    );
+    assert_eq!(u64::from(uplink.pos), u64::from(second.pos) + batch(1, 1, 8).len() as u64);
 }

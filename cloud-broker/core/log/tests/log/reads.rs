@@ -53,25 +53,15 @@ fn filled(settings: &LogSettings, seed: u64) -> (Log, Disk, Vec<Vec<Known>>) {
 }
 
 fn in_memory() -> LogSettings {
-    LogSettings {
-        tail_bytes: 16 << 20,
-        pending_bytes_max: 16 << 20,
-        ..small()
-    }
+    LogSettings { tail_bytes: 16 << 20, pending_bytes_max: 16 << 20, ..small() }
 }
 
 fn on_file() -> LogSettings {
-    LogSettings {
-        tail_bytes: 0,
-        ..in_memory()
-    }
+    LogSettings { tail_bytes: 0, ..in_memory() }
 }
 
 fn both() -> LogSettings {
-    LogSettings {
-        tail_bytes: 400 << 10,
-        ..in_memory()
-    }
+    LogSettings { tail_bytes: 400 << 10, ..in_memory() }
 }
 
 #[test]
@@ -86,9 +76,7 @@ fn reads_agree_with_a_list_of_batches() {
                 let offset = Offset(rng.below(end as u64 + 1) as i64);
                 let max_bytes = [0, 100, 3_000, 50_000, usize::MAX][rng.below(5) as usize];
                 let first = [FirstBatch::Always, FirstBatch::IfItFits][rng.below(2) as usize];
-                let plan = log
-                    .read(key(0, partition as u32), offset, max_bytes, first)
-                    .unwrap();
+                let plan = log.read(key(0, partition as u32), offset, max_bytes, first).unwrap();
                 let pieces = plan.pieces.iter().map(|p| read_piece(&mut disk, p));
                 let read: Vec<_> = pieces.flat_map(split).collect();
 
@@ -98,11 +86,7 @@ fn reads_agree_with_a_list_of_batches() {
                     assert_eq!((*base, bytes), (known.base, &known.produced));
                 }
                 // From a file a plan takes whole runs, so it may stop earlier, but never at nothing.
-                let enough = if exact {
-                    wanted.len()
-                } else {
-                    wanted.len().min(1)
-                };
+                let enough = if exact { wanted.len() } else { wanted.len().min(1) };
                 assert!(read.len() >= enough, "{offset} {max_bytes} {first:?}");
             }
         }
@@ -127,10 +111,7 @@ fn expected(model: &[Known], offset: Offset, max_bytes: usize, first: FirstBatch
 fn offsets_outside_the_log_are_told_its_range() {
     let (log, _, model) = filled(&in_memory(), 1);
     let high_watermark = Offset(model[0].last().unwrap().last.0 + 1);
-    let range = PartitionOffsets {
-        log_start: Offset(0),
-        high_watermark,
-    };
+    let range = PartitionOffsets { log_start: Offset(0), high_watermark };
     for offset in [-1, i64::MIN, high_watermark.0 + 1, i64::MAX] {
         let read = log.read(key(0, 0), Offset(offset), 100, FirstBatch::Always);
         assert_eq!(read.unwrap_err(), ReadError::OutOfRange(range));

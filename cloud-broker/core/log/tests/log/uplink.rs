@@ -14,10 +14,7 @@ use crate::disk::{Disk, flush, small, start};
 const NOW: UnixMs = UnixMs(1_000);
 
 fn stream(pid: i64) -> UplinkStream {
-    UplinkStream {
-        pid: ProducerId(ProducerId::UPLINK_MIN.0 + pid),
-        key: key(0, 0),
-    }
+    UplinkStream { pid: ProducerId(ProducerId::UPLINK_MIN.0 + pid), key: key(0, 0) }
 }
 
 fn append(epoch: i16, base: i32, count: u32, prev_tag: u64, tag: u64) -> UplinkAppend {
@@ -33,11 +30,7 @@ fn append(epoch: i16, base: i32, count: u32, prev_tag: u64, tag: u64) -> UplinkA
 
 /// Sends `append` with the batch that belongs to it.
 fn send(log: &mut Log, append: &UplinkAppend) -> UplinkOutcome {
-    let producer = BatchProducer {
-        id: append.stream.pid,
-        epoch: append.epoch,
-        base: append.base,
-    };
+    let producer = BatchProducer { id: append.stream.pid, epoch: append.epoch, base: append.base };
     let batch = batch_of(producer, append.tag.0, append.count.max(1), 50, 9);
     log.append_uplink(NOW, append, batch)
 }
@@ -101,10 +94,7 @@ fn a_known_stream_goes_on_only_from_its_last_batch() {
 fn streams_do_not_touch_each_other() {
     let mut log = opened(&mut Disk::new(), &small());
     assert!(fits(send(&mut log, &append(0, 0, 3, 0, 5))));
-    let other = UplinkAppend {
-        stream: stream(1),
-        ..append(0, 0, 1, 0, 5)
-    };
+    let other = UplinkAppend { stream: stream(1), ..append(0, 0, 1, 0, 5) };
     assert!(fits(send(&mut log, &other)));
     assert!(fits(send(&mut log, &append(0, 3, 1, 5, 6))));
 }
@@ -121,11 +111,7 @@ fn answers_tell_only_what_is_durable() {
     let answer_after = Some(SlotNo(1));
     assert_eq!(duplicate, UplinkOutcome::Misfit { answer_after });
     flush(&mut log, &mut disk);
-    let stored = StreamState {
-        epoch: StreamEpoch(0),
-        last: StreamSeq::new(2),
-        tag: Tag(5),
-    };
+    let stored = StreamState { epoch: StreamEpoch(0), last: StreamSeq::new(2), tag: Tag(5) };
     assert_eq!(log.stream_state_durable(&stream(0)), Some(stored));
     let duplicate = send(&mut log, &append(0, 0, 3, 0, 5));
     assert_eq!(duplicate, UplinkOutcome::Misfit { answer_after: None });
@@ -138,11 +124,7 @@ fn answers_tell_only_what_is_durable() {
 #[test]
 fn a_frame_that_contradicts_its_batch_is_refused_once_it_fits() {
     let good = append(0, 0, 3, 0, 5);
-    let producer = BatchProducer {
-        id: good.stream.pid,
-        epoch: good.epoch,
-        base: good.base,
-    };
+    let producer = BatchProducer { id: good.stream.pid, epoch: good.epoch, base: good.base };
     let of = |id, epoch, base, records| {
         let producer = BatchProducer {
             id: ProducerId(id),
@@ -156,10 +138,7 @@ fn a_frame_that_contradicts_its_batch_is_refused_once_it_fits() {
     transactional[22] |= 0x10;
     let mut control = of(pid, 0, 0, 3).to_vec();
     control[22] |= 0x20;
-    let nil = UplinkAppend {
-        tag: Tag::NIL,
-        ..good
-    };
+    let nil = UplinkAppend { tag: Tag::NIL, ..good };
     let cases = [
         (good, of(pid + 1, 0, 0, 3)),
         (good, of(pid, 1, 0, 3)),
@@ -172,19 +151,10 @@ fn a_frame_that_contradicts_its_batch_is_refused_once_it_fits() {
     ];
     let mut log = opened(&mut Disk::new(), &small());
     for (append, batch) in cases {
-        let misfit = UplinkAppend {
-            prev_tag: Tag(99),
-            ..append
-        };
+        let misfit = UplinkAppend { prev_tag: Tag(99), ..append };
         let outcome = log.append_uplink(NOW, &misfit, batch.clone());
-        assert!(
-            matches!(outcome, UplinkOutcome::Misfit { .. }),
-            "B3: B1 comes first"
-        );
-        let refused = UplinkOutcome::Refused {
-            code: RefusedCode::Invalid,
-            answer_after: None,
-        };
+        assert!(matches!(outcome, UplinkOutcome::Misfit { .. }), "B3: B1 comes first");
+        let refused = UplinkOutcome::Refused { code: RefusedCode::Invalid, answer_after: None };
         assert_eq!(log.append_uplink(NOW, &append, batch), refused);
     }
     // None of them has moved the stream.
@@ -195,16 +165,11 @@ fn a_frame_that_contradicts_its_batch_is_refused_once_it_fits() {
 #[test]
 fn a_busy_log_refuses_for_now() {
     let mut disk = Disk::new();
-    let settings = LogSettings {
-        pending_bytes_max: 400,
-        ..small()
-    };
+    let settings = LogSettings { pending_bytes_max: 400, ..small() };
     let mut log = opened(&mut disk, &settings);
     assert!(fits(send(&mut log, &append(0, 0, 1, 0, 5))));
-    let refused = UplinkOutcome::Refused {
-        code: RefusedCode::Unavailable,
-        answer_after: Some(SlotNo(1)),
-    };
+    let refused =
+        UplinkOutcome::Refused { code: RefusedCode::Unavailable, answer_after: Some(SlotNo(1)) };
     assert_eq!(send(&mut log, &append(0, 1, 1, 5, 6)), refused);
     flush(&mut log, &mut disk);
     assert!(fits(send(&mut log, &append(0, 1, 1, 5, 6))));
