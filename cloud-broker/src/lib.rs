@@ -20,6 +20,6 @@ mod wal_file;
 pub use config::{Config, HostPort, Settings, SettingsError};
 pub use metrics::{METRICS, Metric, MetricKind};
 pub use quic_keys::QuicKeysError;
-pub use runtime::{Running, StartError, start};
+pub use runtime::{Running, StartError, check, start};
 pub use tls::{TlsError, TlsFiles};
 pub use wal_file::WalError;

@@ -1,6 +1,5 @@
 //! The `cloud-broker` command.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,7 +25,7 @@ struct Arguments {
     /// TOML file with settings; flags and environment variables win over it.
     #[arg(long, env = "CULVERT_BROKER_CONFIG")]
     config: Option<PathBuf>,
-    /// Check the settings and exit.
+    /// Check settings and certificates, and exit.
     #[arg(long)]
     check: bool,
     #[command(flatten)]
@@ -54,24 +53,25 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let insecure = arguments.flags.insecure.or(file.insecure).unwrap_or(false);
     let (settings, http) = arguments.flags.over(file).resolve()?;
+    let http = ListenerSpec { flag: "--http-listen", address: http };
+    let protection = if insecure { Protection::Insecure } else { Protection::None };
+    require_safe(&http, protection)?;
     if arguments.check {
+        cloud_broker::check(&settings)?;
         tracing::info!("the settings are fine");
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(broker(settings, http, insecure));
+    let outcome = runtime.block_on(broker(settings, &http));
     runtime.shutdown_timeout(RUNTIME_END_TIMEOUT);
     outcome
 }
 
-async fn broker(settings: Settings, http: SocketAddr, insecure: bool) -> Result<(), Failure> {
+async fn broker(settings: Settings, http: &ListenerSpec) -> Result<(), Failure> {
     let metrics = install_metrics();
     let (trigger, shutdown) = Shutdown::new();
     watch_signals(trigger.clone());
-    let http = ListenerSpec { flag: "--http-listen", address: http };
-    let protection = if insecure { Protection::Insecure } else { Protection::None };
-    require_safe(&http, protection)?;
-    let http = bind_tcp(&http)?;
+    let http = bind_tcp(http)?;
     let http_address = http.local_addr()?;
 
     let running = start(settings, Clock::start(), trigger.clone(), shutdown.clone()).await?;

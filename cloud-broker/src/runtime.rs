@@ -113,6 +113,24 @@ impl std::fmt::Debug for Running {
     }
 }
 
+/// Checks what a start would, as far as that needs no port and writes nothing: settings, listeners' safety, certificates.
+///
+/// # Errors
+/// [`StartError`].
+pub fn check(settings: &Settings) -> Result<(), StartError> {
+    settings.check()?;
+    safe_kafka_listener(settings)?;
+    tls::server_config(&settings.tls)?;
+    Ok(())
+}
+
+fn safe_kafka_listener(settings: &Settings) -> Result<ListenerSpec, ListenError> {
+    let kafka = ListenerSpec { flag: KAFKA_FLAG, address: settings.kafka_listen };
+    let protection = if settings.insecure { Protection::Insecure } else { Protection::None };
+    require_safe(&kafka, protection)?;
+    Ok(kafka)
+}
+
 /// Opens the log and serves. Returns when clients can connect.
 ///
 /// A failure of the log, now or later, is reported to `trigger` as fatal; nothing is acknowledged after it.
@@ -191,10 +209,7 @@ struct Listeners {
 
 impl Listeners {
     fn bind(settings: &Settings) -> Result<Self, StartError> {
-        let kafka = ListenerSpec { flag: KAFKA_FLAG, address: settings.kafka_listen };
-        let protection = if settings.insecure { Protection::Insecure } else { Protection::None };
-        require_safe(&kafka, protection)?;
-        let kafka = bind_tcp(&kafka)?;
+        let kafka = bind_tcp(&safe_kafka_listener(settings)?)?;
         let quic = bind_udp(&ListenerSpec { flag: QUIC_FLAG, address: settings.quic_listen })?;
         Ok(Self {
             kafka_address: kafka.local_addr()?,

@@ -147,7 +147,8 @@ async fn session(uplink: &Uplink, id: SessionId) -> Result<(), SessionError> {
     let handshake = async {
         let (endpoint, connection) = connect(uplink, id).await?;
         let opened = open(uplink, &connection, id).await;
-        Ok::<_, SessionError>((endpoint, connection, opened?))
+        let opened = opened.map_err(|error| cause(&connection, error))?;
+        Ok::<_, SessionError>((endpoint, connection, opened))
     };
     let timed = tokio::select! {
         biased;
@@ -167,6 +168,7 @@ async fn session(uplink: &Uplink, id: SessionId) -> Result<(), SessionError> {
         }
         ended = session.run(uplink, &connection) => ended,
     };
+    let ended = ended.map_err(|error| cause(&connection, error));
     connection.close(CLOSE_FAILED, b"session ended");
     ended
 }

@@ -1,1 +1,37 @@
-//! Placeholder.
+//! What the end-to-end tests stand on: real processes, and the foreign clients that people use with them.
+//!
+//! Every test plays on a [`Stage`]: a temporary folder and a loopback address of its own, so that tests run side by side
+//! and a process that is killed comes back on the same ports. Nothing here links Culvert's code: what is tested is what
+//! is shipped, through the sockets that users have.
+
+mod certificates;
+mod chance;
+mod device;
+mod http;
+mod kcat;
+mod ledger;
+mod mosquitto;
+mod mqtt;
+mod process;
+mod settings;
+mod shim;
+mod site;
+mod stage;
+mod tools;
+mod wait;
+
+pub use certificates::{Authority, Identity};
+pub use chance::Chance;
+pub use device::{Device, DevicePlan, DeviceReport};
+pub use http::{Answer, get, metric, request};
+pub use kcat::{Record, produce, read_topic};
+pub use ledger::{check_dense, check_device, check_present};
+pub use mosquitto::{Publisher, PublisherReport, publish};
+pub use mqtt::{Client, Connect, Packet, Publish, Version, connect_packet, publish_packet};
+pub use process::{Launch, Process};
+pub use settings::{Settings, Tested};
+pub use shim::SyncShim;
+pub use site::{Site, up, wait_until_delivered};
+pub use stage::{Stage, scenario};
+pub use tools::{Tool, run_tool};
+pub use wait::{PATIENCE, until};

@@ -1,0 +1,15 @@
+//! The promises, tried with real processes and the clients that people use. Each module is one of them; each test's name
+//! says what holds.
+
+mod bad_input;
+mod forks;
+mod kafka_clients;
+mod kill;
+mod mqtt_protocol;
+mod operations;
+mod outage;
+mod settings;
+mod shutdown;
+mod spool_full;
+mod sync_faults;
+mod up;
