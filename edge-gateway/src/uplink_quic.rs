@@ -173,6 +173,14 @@ async fn session(uplink: &Uplink, id: SessionId) -> Result<(), SessionError> {
     ended
 }
 
+/// Why the connection closed, if that is why a stream broke: it names a refused certificate, a broken stream does not.
+fn cause(connection: &quinn::Connection, error: SessionError) -> SessionError {
+    match (error, connection.close_reason()) {
+        (SessionError::Stream(_), Some(reason)) => SessionError::Connection(reason),
+        (error, _) => error,
+    }
+}
+
 async fn connect(
     uplink: &Uplink,
     id: SessionId,
