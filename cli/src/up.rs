@@ -68,6 +68,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn run_to_the_end(arguments: &Arguments) -> Result<()> {
+    process::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -60,6 +60,9 @@ impl ControlStore {
         if let Some(parent) = folder.parent() {
             sync_folder(parent).map_err(unchanged)?;
         }
+        // What is read may have been renamed by a process that died before it synced the folder: nothing may be built on
+        // it that a power cut could take back.
+        sync_folder(folder).map_err(unchanged)?;
         Ok(Self { folder: folder.to_owned() })
     }
 

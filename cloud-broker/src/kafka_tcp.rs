@@ -32,8 +32,12 @@ pub(crate) const IN_FLIGHT_MAX: usize = 64;
 /// A connection that sends nothing for so long is closed (Kafka's `connections.max.idle.ms`).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Time for the rest of a frame, once it has begun and there is memory for it.
+/// Time for each part of a frame, once it has begun and there is memory for it. By parts, because a large frame that a
+/// slow link needs minutes for must arrive some time.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of a frame that must arrive in that time.
+const PART_BYTES: usize = 64 << 10;
 
 /// Time for what was asked to be answered, once the client sends no more or the process ends.
 const LINGER: Duration = Duration::from_secs(2);
@@ -109,7 +113,7 @@ pub(crate) enum ConnectionEnd {
     NotReading,
     #[error("a produce request with acks=0 failed")]
     ProduceFailed,
-    #[error("a frame did not arrive within {} s", FRAME_TIMEOUT.as_secs())]
+    #[error("a part of a frame did not arrive within {} s", FRAME_TIMEOUT.as_secs())]
     Slow,
     #[error("the process ends")]
     Stopping,
@@ -212,10 +216,7 @@ impl<R: AsyncRead + Unpin> RequestReader<'_, R> {
         let room = room.map_err(|_| ConnectionEnd::Closed)?;
         let memory = &self.shared.request_memory;
         let permit = memory.kafka_frame(length).await;
-        let frame = match timeout(FRAME_TIMEOUT, self.read_rest(head, length)).await {
-            Ok(frame) => frame?,
-            Err(_) => return Err(ConnectionEnd::Slow),
-        };
+        let frame = self.read_rest(head, length).await?;
         let held = self.shared.request_memory.decoding(permit, length).await;
         match receive(&frame)? {
             Received::Reply(bytes) => room.send(InFlight::Reply(bytes)),
@@ -256,16 +257,25 @@ impl<R: AsyncRead + Unpin> RequestReader<'_, R> {
         &mut self,
         head: [u8; FRAME_HEAD_BYTES],
         length: usize,
-    ) -> Result<Bytes, std::io::Error> {
+    ) -> Result<Bytes, ConnectionEnd> {
         let mut frame = BytesMut::with_capacity(length);
         frame.put_slice(&head[4..]);
         while frame.len() < length {
-            let left = length - frame.len();
-            if self.input.read_buf(&mut (&mut frame).limit(left)).await? == 0 {
+            let end = length.min(frame.len() + PART_BYTES);
+            let part = self.read_part(&mut frame, end);
+            timeout(FRAME_TIMEOUT, part).await.map_err(|_| ConnectionEnd::Slow)??;
+        }
+        Ok(frame.freeze())
+    }
+
+    async fn read_part(&mut self, frame: &mut BytesMut, end: usize) -> std::io::Result<()> {
+        while frame.len() < end {
+            let left = end - frame.len();
+            if self.input.read_buf(&mut (&mut *frame).limit(left)).await? == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
         }
-        Ok(frame.freeze())
+        Ok(())
     }
 }
 

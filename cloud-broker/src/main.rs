@@ -61,6 +61,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         tracing::info!("the settings are fine");
         return Ok(());
     }
+    process::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(broker(settings, &http));
     runtime.shutdown_timeout(RUNTIME_END_TIMEOUT);

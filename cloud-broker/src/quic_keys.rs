@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::EndpointConfig;
 use quinn_proto::HashedConnectionIdGenerator;
@@ -50,6 +51,10 @@ pub enum QuicKeysError {
     Entropy(getrandom::Error),
 }
 
+/// Between two stateless resets. After a restart every gateway is told by one, so quinn's default of 20 ms would keep a
+/// thousand of them waiting for 20 s.
+const RESET_INTERVAL: Duration = Duration::from_micros(100);
+
 impl QuicKeys {
     /// Reads the keys from `folder`, or makes and stores them on the first start.
     pub(crate) fn load_or_make(folder: &Path) -> Result<Self, QuicKeysError> {
@@ -77,6 +82,7 @@ impl QuicKeys {
     pub(crate) fn endpoint_config(&self) -> EndpointConfig {
         let mut config = EndpointConfig::new(Arc::new(Key::new(HMAC_SHA256, &self.reset)));
         let cid_key = u64::from_le_bytes(self.cid);
+        config.min_reset_interval(RESET_INTERVAL);
         config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
         config
     }

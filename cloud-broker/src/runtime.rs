@@ -19,8 +19,8 @@ use std::sync::Arc;
 use broker_core::{Broker, BrokerError, BrokerSettings, Identity, Image, StoredError};
 use broker_log::LogSettings;
 use process::{
-    Clock, ListenError, ListenerSpec, Probe, Protection, Shutdown, ShutdownTrigger, bind_tcp,
-    bind_udp, require_safe,
+    Clock, ListenError, ListenerSpec, Probe, Protection, Shutdown, ShutdownTrigger, Vital,
+    bind_tcp, bind_udp, require_safe,
 };
 use quinn::{Endpoint, TokioRuntime};
 use thiserror::Error;
@@ -169,6 +169,7 @@ pub async fn start(
 
     let health = Arc::new(Health::new(clock));
     let (handle, mailboxes) = mailboxes();
+    let vital = trigger.clone();
     let engine = Engine {
         broker,
         clock,
@@ -187,16 +188,25 @@ pub async fn start(
         connections_max: settings.kafka_connections_max,
     };
     let uplink = UplinkShared { engine: handle, request_memory };
+    let kafka = kafka_tcp::serve(listeners.kafka, kafka, shutdown.clone());
+    let uplink = ingest_quic::serve(endpoint, uplink, shutdown);
     let tasks = Tasks {
-        engine: tokio::spawn(engine.run(mailboxes)),
-        kafka: tokio::spawn(kafka_tcp::serve(listeners.kafka, kafka, shutdown.clone())),
-        uplink: tokio::spawn(ingest_quic::serve(endpoint, uplink, shutdown)),
+        engine: spawn_vital(vital.vital("engine"), engine.run(mailboxes)),
+        kafka: spawn_vital(vital.vital("kafka listener"), kafka),
+        uplink: spawn_vital(vital.vital("uplink listener"), uplink),
     };
     Ok(Running {
         kafka_address: listeners.kafka_address,
         quic_address: listeners.quic_address,
         probe: health,
         tasks,
+    })
+}
+
+fn spawn_vital(vital: Vital, part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let _vital = vital;
+        part.await;
     })
 }
 

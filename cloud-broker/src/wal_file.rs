@@ -22,7 +22,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use broker_log::{
-    Corruption, FileNo, Log, LogSettings, Recovered, RecoveryError, RecoveryReport, recover,
+    Corruption, FileNo, Log, LogSettings, Recovered, RecoveryError, RecoveryReport, SLOT_ALIGN,
+    recover,
 };
 use wire::ids::Incarnation;
 use wire::time::UnixMs;
@@ -135,6 +136,10 @@ pub fn open(
     on_event: impl FnMut(WalEvent) + Send + 'static,
 ) -> Result<OpenedWal, WalError> {
     make_folder(folder)?;
+    // Also when the folder was there: the process that made it may have died before it synced the entry.
+    for made in folder.ancestors().skip(1).take(2) {
+        sync_folder(if made.as_os_str().is_empty() { Path::new(".") } else { made })?;
+    }
     let lock = lock(folder)?;
     let recovered = recover(&mut FolderSource::new(folder))
         .map_err(|error| WalError::recovery(folder, error))?;
@@ -189,6 +194,12 @@ fn settle(folder: &Path, recovered: &Recovered) -> Result<(), WalError> {
             let written = file.write_all_at(bytes, *pos);
             written.map_err(|e| WalError::io("write", &path, e))?;
         }
+        // Nothing is ever written behind the last slot of a life that is over: without this, each start would keep the
+        // whole reserve of the file before.
+        let ends = rewrite.pieces.iter().map(|(pos, bytes)| pos + bytes.len() as u64);
+        let end = ends.max().unwrap_or(0).next_multiple_of(SLOT_ALIGN as u64);
+        let len = file.metadata().map_err(|e| WalError::io("look at", &path, e))?.len();
+        file.set_len(len.min(end)).map_err(|e| WalError::io("cut", &path, e))?;
         file.sync_all().map_err(|e| WalError::io("sync", &path, e))?;
     }
     for file_no in &recovered.dead_files {

@@ -45,6 +45,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         tracing::info!("settings are fine");
         return Ok(());
     }
+    process::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

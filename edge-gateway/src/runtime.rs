@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use gateway_core::gateway::{Gateway, GatewaySettings, Status};
 use gateway_core::spool::store::StoreError;
-use process::{Clock, ListenError, Probe, Shutdown, ShutdownTrigger};
+use process::{Clock, ListenError, Probe, Shutdown, ShutdownTrigger, Vital};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -104,19 +104,17 @@ pub async fn start(
     let gateway = Gateway::open(core, store, clock.mono())?;
     tracing::info!(gateway = %identity.gateway, spool = %gateway.spool(), "spool open");
     let (store, status, thread) =
-        store_thread::spawn(gateway, clock, trigger).map_err(StartError::Thread)?;
-    let edge = tokio::spawn(mqtt_tcp::serve(
-        listener,
-        Edge {
-            clock,
-            limits: settings.limits,
-            store: store.clone(),
-            sessions: Sessions::start(),
-            connections_max: settings.connections_max,
-            shutdown: shutdown.clone(),
-        },
-    ));
-    let uplink = tokio::spawn(uplink_quic::run(Uplink {
+        store_thread::spawn(gateway, clock, trigger.clone()).map_err(StartError::Thread)?;
+    let edge = Edge {
+        clock,
+        limits: settings.limits,
+        store: store.clone(),
+        sessions: Sessions::start(trigger.vital("sessions")),
+        connections_max: settings.connections_max,
+        shutdown: shutdown.clone(),
+    };
+    let edge = spawn_vital(trigger.vital("mqtt"), mqtt_tcp::serve(listener, edge));
+    let uplink = Uplink {
         clock,
         address: settings.uplink_address,
         server_name: settings.uplink_server_name,
@@ -124,9 +122,17 @@ pub async fn start(
         store: store.clone(),
         status: status.clone(),
         shutdown,
-    }));
+    };
+    let uplink = spawn_vital(trigger.vital("uplink"), uplink_quic::run(uplink));
     let probe = Arc::new(GatewayProbe { clock, status });
     Ok(Running { mqtt_address, probe, store, thread, edge, uplink })
+}
+
+fn spawn_vital(vital: Vital, part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let _vital = vital;
+        part.await;
+    })
 }
 
 struct GatewayProbe {

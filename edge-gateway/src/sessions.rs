@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use process::Vital;
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait for the table.
@@ -43,13 +44,16 @@ impl Drop for Ticket {
 }
 
 impl Sessions {
-    /// Starts the table's task; it ends with the last handle.
+    /// Starts the table's task, which holds `vital`; it ends with the last handle.
     #[must_use]
-    pub fn start() -> Self {
+    pub fn start(vital: Vital) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
         // Unbounded because it is filled from `drop`, and bounded by the tickets there are: one message each.
         let (leaves, left) = mpsc::unbounded_channel();
-        tokio::spawn(Table::default().run(queue, left));
+        tokio::spawn(async move {
+            let _vital = vital;
+            Table::default().run(queue, left).await;
+        });
         Self { requests, leaves }
     }
 
@@ -134,11 +138,13 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use process::Shutdown;
+
     use super::*;
 
     #[tokio::test]
     async fn a_second_connection_waits_until_the_first_is_off() {
-        let sessions = Sessions::start();
+        let sessions = Sessions::start(Shutdown::new().0.vital("sessions"));
         let mut first = sessions.enter("dev1".into()).await.unwrap();
         let other = sessions.enter("dev2".into()).await.unwrap();
         let waiting = tokio::spawn({
@@ -154,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_third_connection_takes_the_place_of_the_waiting_one() {
-        let sessions = Sessions::start();
+        let sessions = Sessions::start(Shutdown::new().0.vital("sessions"));
         let mut first = sessions.enter("dev1".into()).await.unwrap();
         let enter = |sessions: Sessions| async move { sessions.enter("dev1".into()).await };
         let second = tokio::spawn(enter(sessions.clone()));

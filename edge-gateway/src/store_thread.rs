@@ -141,26 +141,13 @@ pub fn spawn(
     };
     let runtime = Handle::current();
     let joined = std::thread::Builder::new().name("spool".into()).spawn(move || {
-        let guard = FatalOnPanic(trigger.clone());
+        let _vital = trigger.vital("spool");
         if let Err(error) = thread.run(&runtime) {
             // Connections that wait for an answer get none: what they sent stays with its sender.
             trigger.fatal(FatalError { component: "spool", detail: error.to_string() });
         }
-        drop(guard);
     })?;
     Ok((StoreHandle { jobs }, watched, joined))
-}
-
-/// A gateway whose spool has no thread must not look alive.
-struct FatalOnPanic(ShutdownTrigger);
-
-impl Drop for FatalOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let detail = "its thread panicked; the line above says where".to_owned();
-            self.0.fatal(FatalError { component: "spool", detail });
-        }
-    }
 }
 
 /// The system's random numbers.

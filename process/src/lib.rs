@@ -5,6 +5,7 @@
 mod admin_http;
 mod clock;
 mod config;
+mod limits;
 mod listen;
 mod shutdown;
 mod telemetry;
@@ -12,8 +13,9 @@ mod telemetry;
 pub use admin_http::{Probe, serve};
 pub use clock::Clock;
 pub use config::{CONFIG_FILE_BYTES_MAX, ConfigError, Layer, read_toml};
+pub use limits::raise_file_limit;
 pub use listen::{
     ListenError, ListenerSpec, Protection, announce, bind_tcp, bind_udp, require_safe,
 };
-pub use shutdown::{FatalError, Shutdown, ShutdownTrigger, watch_signals};
+pub use shutdown::{FatalError, Shutdown, ShutdownTrigger, Vital, watch_signals};
 pub use telemetry::{LOG_ENV, Metrics, init_logging, install_metrics};

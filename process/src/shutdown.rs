@@ -69,9 +69,32 @@ impl ShutdownTrigger {
         self.stop();
     }
 
+    /// A guard for a part without which the process is of no use: dropped before the end was requested, by a panic or a
+    /// silent return, it ends the process as failed. A process that lives on without the part would look healthy.
+    pub fn vital(&self, component: &'static str) -> Vital {
+        Vital { trigger: self.clone(), component }
+    }
+
     /// The first fatal error, if there was one: the process then exits with code 1.
     pub fn outcome(&self) -> Option<FatalError> {
         self.shared.fatal.get().cloned()
+    }
+}
+
+/// Held by a part for as long as it runs; see [`ShutdownTrigger::vital`].
+#[derive(Debug)]
+#[must_use = "dropping it says that the part has ended"]
+pub struct Vital {
+    trigger: ShutdownTrigger,
+    component: &'static str,
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if !*self.trigger.shared.stop.borrow() {
+            let detail = "ended unasked".to_owned();
+            self.trigger.fatal(FatalError { component: self.component, detail });
+        }
     }
 }
 
@@ -154,6 +177,25 @@ mod tests {
         let waited =
             tokio::time::timeout(std::time::Duration::from_millis(1), shutdown.requested()).await;
         assert!(waited.is_err(), "nobody asked to end");
+    }
+
+    #[tokio::test]
+    async fn a_vital_part_that_ends_unasked_ends_the_process() {
+        let (trigger, shutdown) = Shutdown::new();
+        let vital = trigger.vital("engine");
+        let part = tokio::spawn(async move {
+            let _vital = vital;
+            panic!("injected");
+        });
+        assert!(part.await.is_err());
+        shutdown.requested().await;
+        assert_eq!(trigger.outcome().unwrap().to_string(), "engine: ended unasked");
+
+        let (trigger, _shutdown) = Shutdown::new();
+        let vital = trigger.vital("engine");
+        trigger.stop();
+        drop(vital);
+        assert_eq!(trigger.outcome(), None, "it was asked to end");
     }
 
     #[tokio::test]

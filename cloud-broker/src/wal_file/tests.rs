@@ -206,3 +206,23 @@ fn only_names_of_wal_files_are_numbers() {
         assert_eq!(file_no_of(Path::new(name)), expected, "{name}");
     }
 }
+
+/// Each life reserves a file: without cutting the last one's, a broker that restarts often would fill its disk.
+#[test]
+fn a_life_that_is_over_gives_its_reserve_back() {
+    let folder = TempDir::new().unwrap();
+    let used = || -> u64 {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    };
+    let lives = 20;
+    for life in 1..=lives {
+        let mut process = Process::start(folder.path(), life).unwrap();
+        if life % 5 == 0 {
+            process.append(life);
+        }
+    }
+    let last = Process::start(folder.path(), lives + 1).unwrap();
+    assert_eq!(last.names(), [5, 10, 15, 20]);
+    assert!(used() < 6 * u64::from(FILE_BYTES), "{} bytes after {lives} lives", used());
+}
