@@ -44,12 +44,21 @@ pub(crate) struct EngineHandle {
     next_id: Arc<AtomicU64>,
 }
 
-/// A client as its connection holds it.
+/// A client as its connection holds it. Dropped, it is forgotten by the engine.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) id: ClientId,
     /// Tokens and answers.
     pub(crate) answers: mpsc::Receiver<(u64, Answer)>,
+    _leaving: Leaving,
+}
+
+/// Tells the engine when it is dropped, also by a task that is aborted: what the engine keeps for somebody must not
+/// outlive them. The word comes after everything that they have sent through the requests' mailbox.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    requests: mpsc::Sender<Message>,
+    last_word: Option<Message>,
 }
 
 #[derive(Debug)]
@@ -89,20 +98,27 @@ impl EngineHandle {
     /// Makes a client known that will have at most `unanswered_max` requests unanswered.
     pub(crate) async fn open(&self, unanswered_max: usize) -> Result<Client, EngineGone> {
         let id = ClientId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        // First, so that a client whose opening is cut off leaves too.
+        let leaving = self.leaving(Message::Close(id));
         let (answers, received) = mpsc::channel(unanswered_max);
         let (done, known) = oneshot::channel();
         let message = Message::Open { client: id, answers, done };
         self.requests.send(message).await.map_err(|_| EngineGone)?;
         known.await.map_err(|_| EngineGone)?;
-        Ok(Client { id, answers: received })
+        Ok(Client { id, answers: received, _leaving: leaving })
     }
 
-    /// An id for an uplink session.
-    pub(crate) fn session_id(&self) -> SessionId {
-        SessionId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    /// An id for an uplink session. The engine forgets the session when what comes with the id is dropped.
+    pub(crate) fn open_session(&self) -> (SessionId, Leaving) {
+        let id = SessionId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        (id, self.leaving(Message::Event(Event::SessionGone(id), Held::default())))
     }
 
-    /// The client is gone.
+    fn leaving(&self, last_word: Message) -> Leaving {
+        Leaving { requests: self.requests.clone(), last_word: Some(last_word) }
+    }
+
+    /// The client is gone: said sooner than by dropping it.
     pub(crate) async fn close(&self, client: ClientId) {
         // An engine that has ended has forgotten it already.
         let _ = self.requests.send(Message::Close(client)).await;
@@ -118,6 +134,23 @@ impl EngineHandle {
     pub(crate) async fn append(&self, event: Event, held: Held) -> Result<(), EngineGone> {
         let message = Message::Event(event, held);
         self.appends.send(message).await.map_err(|_| EngineGone)
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let Some(last_word) = self.last_word.take() else {
+            return;
+        };
+        // An engine that has ended has forgotten everybody already, and a runtime that has ended has no engine.
+        if let Err(mpsc::error::TrySendError::Full(last_word)) = self.requests.try_send(last_word)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let requests = self.requests.clone();
+            runtime.spawn(async move {
+                let _ = requests.send(last_word).await;
+            });
+        }
     }
 }
 
@@ -202,11 +235,11 @@ impl Driver {
                     Some(message) => self.take(message),
                     None => open.appends = false,
                 },
-                () = tokio::time::sleep_until(at), if deadline.is_some() => {
-                    self.engine.broker.handle_deadlines(clock.mono(), &mut self.effects);
-                }
+                () = tokio::time::sleep_until(at), if deadline.is_some() => {}
             }
             self.take_more(mailboxes);
+            // In every turn: while there is always a message, the last arm is never reached.
+            self.engine.broker.handle_deadlines(clock.mono(), &mut self.effects);
             self.carry_out();
             if self.write_next().is_err() {
                 return End::Failed;
@@ -346,4 +379,59 @@ impl Driver {
 struct Open {
     appends: bool,
     requests: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_is_dropped_leaves() {
+        let (handle, mut mailboxes) = mailboxes();
+        let opening = handle.open(1);
+        let known = async {
+            let Some(Message::Open { client, done, .. }) = mailboxes.requests.recv().await else {
+                panic!("nobody opened");
+            };
+            done.send(()).unwrap();
+            client
+        };
+        let (client, id) = tokio::join!(opening, known);
+        drop(client.unwrap());
+        assert!(
+            matches!(mailboxes.requests.try_recv(), Ok(Message::Close(closed)) if closed == id)
+        );
+        let (session, leaving) = handle.open_session();
+        drop(leaving);
+        assert!(matches!(
+            mailboxes.requests.try_recv(),
+            Ok(Message::Event(Event::SessionGone(gone), _)) if gone == session
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_full_mailbox_and_an_opening_that_is_cut_off_leave_nobody_behind() {
+        let (handle, mut mailboxes) = mailboxes();
+        let mut openings: Vec<_> = (0..MAILBOX_LEN + 3).map(|_| Box::pin(handle.open(1))).collect();
+        for opening in &mut openings {
+            let opened = tokio::time::timeout(std::time::Duration::ZERO, opening.as_mut()).await;
+            assert!(opened.is_err(), "nobody confirms it");
+        }
+        assert!(handle.requests.try_send(Message::Close(ClientId(0))).is_err(), "it is full");
+        drop(openings);
+        let mut there = std::collections::BTreeSet::new();
+        let mut closed = 0;
+        while closed < MAILBOX_LEN + 3 {
+            // What did not fit comes as there is room.
+            match mailboxes.requests.recv().await {
+                Some(Message::Open { client, .. }) => assert!(there.insert(client.0)),
+                Some(Message::Close(client)) => {
+                    there.remove(&client.0);
+                    closed += 1;
+                }
+                other => panic!("neither opened nor closed: {other:?}"),
+            }
+        }
+        assert!(there.is_empty(), "{there:?} were never closed");
+    }
 }

@@ -22,10 +22,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use wire::ids::GatewayId;
 use wire::uplink::GoodbyeReason;
 
-use broker_core::{Event, SESSION_FRAMES_MAX, SessionId};
+use broker_core::{SESSION_FRAMES_MAX, SessionId};
 
-use crate::engine::EngineHandle;
-use crate::memory::{Held, RequestMemory};
+use crate::engine::{EngineHandle, Leaving};
+use crate::memory::RequestMemory;
 use crate::metrics;
 use crate::quic_keys::QuicKeys;
 use crate::tls::gateway_of;
@@ -53,10 +53,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const IDLE_TIMEOUT_MS: u32 = 60_000;
 
 /// Bytes that a stream may have sent and we not read.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const STREAM_WINDOW_BYTES: u32 = 512 << 10;
 
 /// The same for all streams of a connection.
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
 /// Answers that a connection may have on their way.
 const SEND_WINDOW_BYTES: u64 = 1 << 20;
@@ -72,6 +72,8 @@ pub(crate) struct UplinkShared {
 #[derive(Debug)]
 struct Session {
     id: SessionId,
+    /// The engine forgets the session when its last stream has ended, however that came.
+    _leaving: Leaving,
     gateway: GatewayId,
     shared: UplinkShared,
     /// One permit for each unanswered frame that the session may have: the credits that WELCOME speaks of.
@@ -151,8 +153,10 @@ async fn connection(incoming: Incoming, shared: UplinkShared, shutdown: Shutdown
             return;
         }
     };
+    let (id, leaving) = shared.engine.open_session();
     let session = Session {
-        id: shared.engine.session_id(),
+        id,
+        _leaving: leaving,
         gateway,
         shared,
         frames: Semaphore::new(SESSION_FRAMES_MAX as usize),
@@ -240,8 +244,6 @@ async fn run(
         let _ = timeout(STOP_TIMEOUT, all_done).await;
     }
     streams.shutdown().await;
-    let engine = &session.shared.engine;
-    let _ = engine.request(Event::SessionGone(session.id), Held::default()).await;
     end
 }
 

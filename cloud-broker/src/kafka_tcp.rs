@@ -214,10 +214,10 @@ impl<R: AsyncRead + Unpin> RequestReader<'_, R> {
         let in_flight = self.in_flight.clone();
         let room = in_flight.reserve().await;
         let room = room.map_err(|_| ConnectionEnd::Closed)?;
-        let memory = &self.shared.request_memory;
-        let permit = memory.kafka_frame(length).await;
+        let memory = self.shared.request_memory.kafka(head);
+        let permit = memory.frame(length).await;
         let frame = self.read_rest(head, length).await?;
-        let held = self.shared.request_memory.decoding(permit, length).await;
+        let held = memory.decoding(permit, length).await;
         match receive(&frame)? {
             Received::Reply(bytes) => room.send(InFlight::Reply(bytes)),
             Received::Ask(info, request) => {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use broker_kafka::frame::{FRAME_BYTES_MAX, decode_budget};
+use broker_kafka::ApiKey;
+use broker_kafka::frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, decode_budget};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes are counted in units of this many.
@@ -45,18 +46,28 @@ impl MemoryBudget {
     }
 }
 
-/// How the memory for requests is shared out.
+/// How the memory for requests is shared out. What appends waits for the disk and keeps its memory meanwhile, so nothing
+/// else may need that memory: consumers are served while producers wait.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestMemory {
-    /// Half: Kafka frames that are large.
-    large: MemoryBudget,
-    /// An eighth: Kafka frames that are small.
-    small: MemoryBudget,
-    /// An eighth: what decoding takes. Apart from the frames', because a frame that waits for it holds its bytes: from
-    /// one budget, frames could take everything and wait for each other.
-    decoding: MemoryBudget,
+    /// Ten sixteenths: Kafka's Produce.
+    appends: KafkaMemory,
+    /// Two sixteenths: all other Kafka requests.
+    reads: KafkaMemory,
     /// A quarter: uplink frames, which Kafka clients cannot hold up.
     pub(crate) uplink: MemoryBudget,
+}
+
+/// The memory of one kind of Kafka requests.
+#[derive(Debug, Clone)]
+pub(crate) struct KafkaMemory {
+    /// Frames that are large.
+    large: MemoryBudget,
+    /// Frames that are small.
+    small: MemoryBudget,
+    /// What decoding takes. Apart from the frames', because a frame that waits for it holds its bytes: from one budget,
+    /// frames could take everything and wait for each other.
+    decoding: MemoryBudget,
 }
 
 /// What a request holds until the engine has taken it.
@@ -73,23 +84,9 @@ impl Held {
     }
 }
 
-impl RequestMemory {
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self {
-            large: MemoryBudget::new(bytes / 2),
-            small: MemoryBudget::new(bytes / 8),
-            decoding: MemoryBudget::new(bytes / 8),
-            uplink: MemoryBudget::new(bytes / 4),
-        }
-    }
-
-    /// Longest Kafka frame that is taken: two of them always have room.
-    pub(crate) fn kafka_frame_bytes_max(&self) -> usize {
-        (self.large.bytes() / 2).min(FRAME_BYTES_MAX)
-    }
-
-    /// Waits for room for a Kafka frame's bytes, before they are read.
-    pub(crate) async fn kafka_frame(&self, bytes: usize) -> Permit {
+impl KafkaMemory {
+    /// Waits for room for a frame's bytes, before they are read.
+    pub(crate) async fn frame(&self, bytes: usize) -> Permit {
         if bytes <= SMALL_FRAME_BYTES {
             self.small.acquire(bytes).await
         } else {
@@ -100,6 +97,36 @@ impl RequestMemory {
     /// Waits for room to decode a frame that has arrived.
     pub(crate) async fn decoding(&self, frame: Permit, bytes: usize) -> Held {
         Held { _frame: frame, _decoding: self.decoding.acquire(decode_budget(bytes)).await }
+    }
+}
+
+impl RequestMemory {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self {
+            appends: KafkaMemory {
+                large: MemoryBudget::new(bytes / 2),
+                small: MemoryBudget::new(bytes / 16),
+                decoding: MemoryBudget::new(bytes / 16),
+            },
+            // Their frames have 1 MiB at most, and are gone as soon as the engine looks.
+            reads: KafkaMemory {
+                large: MemoryBudget::new(bytes / 32),
+                small: MemoryBudget::new(bytes / 32),
+                decoding: MemoryBudget::new(bytes / 16),
+            },
+            uplink: MemoryBudget::new(bytes / 4),
+        }
+    }
+
+    /// Longest Kafka frame that is taken: two of them always have room.
+    pub(crate) fn kafka_frame_bytes_max(&self) -> usize {
+        (self.appends.large.bytes() / 2).min(FRAME_BYTES_MAX)
+    }
+
+    /// The memory of the request that begins with `head`.
+    pub(crate) fn kafka(&self, head: [u8; FRAME_HEAD_BYTES]) -> &KafkaMemory {
+        let [_, _, _, _, key @ ..] = head;
+        if i16::from_be_bytes(key) == ApiKey::Produce as i16 { &self.appends } else { &self.reads }
     }
 }
 
@@ -129,12 +156,33 @@ mod tests {
     #[tokio::test]
     async fn large_frames_hold_up_neither_small_ones_nor_gateways() {
         let memory = RequestMemory::new(64 << 20);
+        let produce = memory.kafka([0; FRAME_HEAD_BYTES]);
         let most = memory.kafka_frame_bytes_max();
-        let _first = memory.kafka_frame(most).await;
-        let _second = memory.kafka_frame(most).await;
-        assert!(timeout(SHORT, memory.kafka_frame(most)).await.is_err());
-        let small = memory.kafka_frame(SMALL_FRAME_BYTES).await;
-        memory.decoding(small, SMALL_FRAME_BYTES).await;
+        let _first = produce.frame(most).await;
+        let _second = produce.frame(most).await;
+        assert!(timeout(SHORT, produce.frame(most)).await.is_err());
+        let small = produce.frame(SMALL_FRAME_BYTES).await;
+        produce.decoding(small, SMALL_FRAME_BYTES).await;
         assert!(memory.uplink.acquire(1 << 20).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn appends_that_wait_hold_up_nothing_that_reads() {
+        let memory = RequestMemory::new(64 << 20);
+        let produce = memory.kafka([0; FRAME_HEAD_BYTES]);
+        let mut taken = Vec::new();
+        for budget in [&produce.large, &produce.small, &produce.decoding] {
+            taken.push(budget.acquire(usize::MAX).await);
+        }
+        assert!(timeout(SHORT, produce.frame(1)).await.is_err());
+        assert!(timeout(SHORT, produce.decoding(None, 1)).await.is_err());
+        for key in [ApiKey::Fetch, ApiKey::Metadata, ApiKey::ListOffsets] {
+            let [high, low] = (key as i16).to_be_bytes();
+            let reads = memory.kafka([0, 0, 0, 0, high, low]);
+            for bytes in [SMALL_FRAME_BYTES, 1 << 20] {
+                let frame = timeout(SHORT, reads.frame(bytes)).await.unwrap();
+                timeout(SHORT, reads.decoding(frame, bytes)).await.unwrap();
+            }
+        }
     }
 }

@@ -14,14 +14,15 @@ use tokio::time::timeout;
 use wire::limits::{UPLINK_FRAME_BYTES_MAX, UPLINK_HANDSHAKE_BYTES_MAX};
 use wire::uplink::{FrameError, GoodbyeReason, LENGTH_BYTES, frame_len};
 
-use super::{FAREWELL_TIMEOUT, Session};
+use super::{FAREWELL_TIMEOUT, IDLE_TIMEOUT_MS, Session};
 use crate::engine::{Client, EngineGone};
 use crate::memory::Held;
 use crate::metrics;
 
 /// Time for each part of a frame, once its length has come and there is memory for it. By parts, because a frame that a
-/// slow link needs minutes for must arrive some time: cut off, it would only be sent again from its start.
-const PART_TIMEOUT: Duration = Duration::from_secs(30);
+/// slow link needs minutes for must arrive some time: cut off, it would only be sent again from its start. As long as
+/// QUIC's idle timeout: a link that is away for less than that keeps its connection, and so must keep its session.
+const PART_TIMEOUT: Duration = Duration::from_millis(IDLE_TIMEOUT_MS as u64);
 
 /// Bytes of a frame that must arrive in that time: a peer that trickles holds memory that others wait for.
 const PART_BYTES: usize = 16 << 10;
@@ -121,7 +122,6 @@ pub(super) async fn serve_stream(
     };
     // Whoever does not listen misses them.
     let _ = timeout(FAREWELL_TIMEOUT, last_words).await;
-    engine.close(client.id).await;
     end
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps an error has found something")]
 
+mod gauge;
 mod harness;
 mod hostile;
 mod kafka;

@@ -6,6 +6,7 @@ use wire::ids::Tag;
 use wire::seq::StreamSeq;
 use wire::uplink::{Frame, GoodbyeReason};
 
+use crate::gauge::OneGauge;
 use crate::harness::{Broker, PATIENCE, append, goodbye, read_frame, read_state, values};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,8 +87,11 @@ async fn every_frame_of_a_long_window_is_answered_once() {
     broker.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// On one thread, so that this broker's gauge is read and no other's.
+#[tokio::test]
 async fn a_gateway_that_goes_away_leaves_no_session_behind() {
+    let sessions = OneGauge::of("culvert_broker_uplink_sessions");
+    let _recording = metrics::set_default_local_recorder(&sessions);
     let mut broker = Broker::start().await;
     for _ in 0..3 {
         let mut gateway = broker.gateway("plant-1").await;
@@ -99,6 +103,19 @@ async fn a_gateway_that_goes_away_leaves_no_session_behind() {
     let leave = Frame::Goodbye(GoodbyeReason::Stopping, "").encode().unwrap();
     gateway.send.write_all(&leave).await.unwrap();
     gateway.connection.closed().await;
+    // HELLO has reached the broker, but the session ends before its WELCOME is seen.
+    for rest in [&leave[..], &[9, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1], b""] {
+        let mut gateway = broker.gateway("plant-1").await;
+        let hello = gateway.hello(Vec::new()).encode().unwrap();
+        gateway.send.write_all(&[&hello[..], rest].concat()).await.unwrap();
+        gateway.send.finish().unwrap();
+        gateway.connection.closed().await;
+    }
+    let mut staying = broker.gateway("plant-2").await;
+    staying.welcome(Vec::new()).await;
+    sessions.becomes(1.0).await;
+    staying.connection.close(0_u32.into(), b"gone");
+    sessions.becomes(0.0).await;
     broker.stop().await;
 }
 

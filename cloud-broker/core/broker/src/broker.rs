@@ -175,8 +175,8 @@ impl Broker {
                 }
                 UplinkRequest::Reset(reset) => {
                     let image = self.metadata.image();
-                    let answer = self.ingest.reset(&self.log, image, session, &reset);
-                    out.push(Effect::Answer(asker, Answer::Uplink(answer)));
+                    let verdict = self.ingest.reset(&self.log, image, (asker, session), &reset);
+                    self.give(asker, verdict, out);
                 }
             },
         }
@@ -326,6 +326,11 @@ impl Broker {
         if let Some(slot_no) = self.log.slot_for_answer() {
             self.undurable.add(slot_no, bytes);
         }
+        self.give(asker, verdict, out);
+    }
+
+    /// Answers a frame for a stream, now or when that is durable which came before it.
+    fn give(&mut self, asker: Asker, verdict: Verdict, out: &mut Vec<Effect>) {
         match verdict {
             Verdict::Answer(answer) => out.push(Effect::Answer(asker, Answer::Uplink(answer))),
             Verdict::Park(slot_no, parked) => {

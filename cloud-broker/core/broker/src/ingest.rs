@@ -23,7 +23,7 @@ use crate::event::{Asker, SessionId};
 use crate::metadata::Image;
 
 pub use request::{AppendRequest, HelloRequest, RequestError, UplinkRequest};
-pub(crate) use session::{HelloRefused, Session, check_hello, welcome};
+pub(crate) use session::{HelloRefused, Session, check_hello, uplink_partitions, welcome};
 
 /// Unanswered frames that WELCOME allows a session.
 pub const SESSION_FRAMES_MAX: u32 = 64;
@@ -68,7 +68,7 @@ pub(crate) struct ParkedState {
     refused: Option<RefusedCode>,
 }
 
-/// When an append is answered.
+/// When a frame for a stream is answered.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// Now.
@@ -136,25 +136,26 @@ impl Ingest {
         }
     }
 
-    /// RESET is not offered yet: the gateway keeps what it has and asks again.
+    /// RESET is not offered yet: the gateway keeps what it has and asks again. The answer waits for everything that was
+    /// appended before it, so that the state it tells is not older than what the stream already holds.
     pub(crate) fn reset(
         &self,
         log: &Log,
         image: &Image,
-        session: SessionId,
+        (asker, session): (Asker, SessionId),
         reset: &Reset,
-    ) -> UplinkAnswer {
-        match self.admit(image, session, reset.stream) {
-            Err(answer) => answer.to_frame(reset.stream, reset.tag),
-            Ok(key) => {
-                let pid = reset.stream.pid;
-                let state = log.stream_state_durable(&UplinkStream { pid, key });
-                refused(
-                    State { stream: reset.stream, answers: reset.tag, state, previous: None },
-                    RefusedCode::Unsupported,
-                    "this broker does not offer RESET yet",
-                )
-            }
+    ) -> Verdict {
+        let (stream, answers) = (reset.stream, reset.tag);
+        let key = match self.admit(image, session, stream) {
+            Ok(key) => key,
+            Err(answer) => return Verdict::Answer(answer.to_frame(stream, answers)),
+        };
+        let in_log = UplinkStream { pid: stream.pid, key };
+        let refused = Some(RefusedCode::Unsupported);
+        let parked = ParkedState { asker, stream, in_log, answers, refused };
+        match log.slot_for_answer() {
+            Some(slot_no) => Verdict::Park(slot_no, parked),
+            None => Verdict::Answer(parked.answer(log)),
         }
     }
 
@@ -234,7 +235,7 @@ fn detail_of(code: RefusedCode) -> &'static str {
         RefusedCode::TooLarge => "the record batch is too large",
         RefusedCode::Unauthorized => "not authorized",
         RefusedCode::Unavailable => "the log has too much to write",
-        RefusedCode::Unsupported => "not supported",
+        RefusedCode::Unsupported => "this broker does not offer RESET yet",
     }
 }
 

@@ -105,9 +105,10 @@ pub(crate) fn plan(
     let mut left = max_bytes;
     for run in partition.runs_from(offset) {
         let first = if pieces.is_empty() { first } else { FirstBatch::IfItFits };
-        let is_next = pieces.is_empty() || (left > 0 && pieces.len() < READ_PIECES_MAX);
+        // Nothing fits into nothing: a file would be read in vain.
+        let is_next = left > 0 || first == FirstBatch::Always;
         let len = run.len as usize;
-        if !is_next {
+        if !is_next || pieces.len() >= READ_PIECES_MAX {
             break;
         }
         // A run that is cut short ends the plan: what lies behind it would leave a hole.

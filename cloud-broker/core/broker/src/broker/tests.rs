@@ -79,6 +79,9 @@ fn a_fetch_waits_no_longer_than_it_said() {
     let response = sim.fetched(fetching);
     assert_eq!(response.responses[0].partitions[0].error_code, OK);
     assert!(values(&response).is_empty());
+    let wants_nothing = FetchRequest { min_bytes: 0, ..fetch("t", 0, 0) };
+    let fetching = sim.request(12, Request::from(wants_nothing));
+    assert!(values(&sim.fetched(fetching)).is_empty(), "nothing is there at once");
 }
 
 #[test]

@@ -163,9 +163,9 @@ impl FetchQuery {
         answer
     }
 
-    /// Whether `answer` need not wait any longer.
+    /// Whether `answer` need not wait any longer. Who wants no bytes (`min_bytes` 0) never waits.
     pub(crate) fn is_satisfied(&self, answer: &FetchAnswer) -> bool {
-        answer.failed || self.wait_ms == 0 || answer.bytes >= self.min_bytes.max(1)
+        answer.failed || self.wait_ms == 0 || answer.bytes >= self.min_bytes
     }
 
     /// Plans one partition after `taken` bytes of others; says how many bytes it adds.

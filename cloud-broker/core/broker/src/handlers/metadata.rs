@@ -1,7 +1,8 @@
 //! Metadata, versions 0 to 13, with creation of topics that are asked for by name.
 //!
 //! A topic is made with the default number of partitions where both the client and the settings allow it, and the answer
-//! waits until it is stored: what a client sees once, it finds again.
+//! waits until it is stored: what a client sees once, it finds again. A topic that gateways append to gets as many
+//! partitions as if a gateway had asked for it: a consumer that comes first must not fix another number for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,7 @@ use wire::offset::LeaderEpoch;
 
 use crate::broker::BrokerSettings;
 use crate::ids::IdSource;
+use crate::ingest::uplink_partitions;
 use crate::metadata::{Image, Metadata, NewTopic, Ticket, Topic, TopicRefused, Wish};
 
 /// The only broker, and so leader of everything and controller.
@@ -74,7 +76,8 @@ impl MetadataQuery {
                 let topic = NewTopic {
                     name: name.to_owned(),
                     id: ids.topic_id(),
-                    partitions: settings.default_partitions,
+                    partitions: uplink_partitions(name, &settings.uplink_topics)
+                        .unwrap_or(settings.default_partitions),
                 };
                 let code = match metadata.ensure(topic) {
                     Ok(Wish::Exists) => continue,

@@ -62,16 +62,22 @@ pub(crate) fn check_hello<'a>(
     }
     let mut topics = Vec::with_capacity(hello.topics.len());
     for name in &hello.topics {
-        if name == CONTROL_TOPIC {
-            topics.push((name.as_str(), 1));
-        } else if allowed.contains(name) {
-            topics.push((name.as_str(), ROUTE_TOPIC_PARTITIONS));
-        } else {
+        let Some(partitions) = uplink_partitions(name, allowed) else {
             let detail = format!("gateways may not append to topic {name:?}");
             return refused(GoodbyeReason::Unauthorized, detail);
-        }
+        };
+        topics.push((name.as_str(), partitions));
     }
     Ok(topics)
+}
+
+/// Partitions that a topic is made with which gateways may append to, whoever asks for it first; `None`: they may not.
+pub(crate) fn uplink_partitions(name: &str, allowed: &BTreeSet<String>) -> Option<u32> {
+    if name == CONTROL_TOPIC {
+        Some(1)
+    } else {
+        allowed.contains(name).then_some(ROUTE_TOPIC_PARTITIONS)
+    }
 }
 
 /// The session and WELCOME, once every topic that HELLO named is there; `None` if one is not.

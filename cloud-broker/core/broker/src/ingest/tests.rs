@@ -270,9 +270,13 @@ fn reset_is_refused_aloud_and_changes_nothing() {
     let (code, permanent, state) = uplink.refused(asker);
     assert_eq!((code, permanent), (RefusedCode::Unsupported, false));
     assert_eq!((state.answers, state.state), (Tag(50), stands(1, 10)));
-    let asker = uplink.append(2, 10, 11);
+    uplink.sim.answers.clear();
+    let before = uplink.append(2, 10, 11);
+    let asker = uplink.send(&Frame::Reset(reset));
+    assert!(uplink.sim.answers.is_empty(), "the append before it is not durable");
     uplink.sim.commit();
-    assert_eq!(uplink.state(asker).state, stands(3, 11));
+    assert_eq!(uplink.state(before).state, stands(3, 11));
+    assert_eq!(uplink.refused(asker).2.state, stands(3, 11));
 }
 
 #[test]
@@ -371,4 +375,20 @@ fn a_session_that_left_before_its_welcome_does_not_come_back() {
     uplink.sim.store_control();
     assert!(uplink.sim.answers.is_empty());
     assert_eq!(uplink.sim.broker.stats().uplink_sessions, 0);
+}
+
+#[test]
+fn a_consumer_that_comes_first_makes_the_topics_that_gateways_want() {
+    let mut sim = Sim::new(0);
+    assert_eq!(sim.broker.stats().topics, 0);
+    let asker = sim.metadata(13, &["telemetry", "culvert.gateways", "other"]);
+    sim.store_control();
+    let topics = sim.metadata_answer(asker).topics;
+    let partitions: Vec<usize> = topics.iter().map(|topic| topic.partitions.len()).collect();
+    let by_default = crate::sim::settings().default_partitions as usize;
+    assert_eq!(partitions, [12, 1, by_default]);
+    let mut uplink = Uplink { sim, topic: TopicId([0; 16]) };
+    let asker = uplink.send(&Frame::Hello(hello(vec!["telemetry"], Vec::new())));
+    let answer = uplink.answer(asker);
+    assert_eq!(welcome_of(&answer).topics[0].partitions, 12);
 }

@@ -77,6 +77,8 @@ fn reads_agree_with_a_list_of_batches() {
                 let max_bytes = [0, 100, 3_000, 50_000, usize::MAX][rng.below(5) as usize];
                 let first = [FirstBatch::Always, FirstBatch::IfItFits][rng.below(2) as usize];
                 let plan = log.read(key(0, partition as u32), offset, max_bytes, first).unwrap();
+                let may_be_empty = max_bytes == 0 && first == FirstBatch::IfItFits;
+                assert!(!may_be_empty || plan.pieces.is_empty(), "nothing is read for nothing");
                 let pieces = plan.pieces.iter().map(|p| read_piece(&mut disk, p));
                 let read: Vec<_> = pieces.flat_map(split).collect();
 
