@@ -19,8 +19,8 @@ use std::sync::Arc;
 use broker_core::{Broker, BrokerError, BrokerSettings, Identity, Image, StoredError};
 use broker_log::LogSettings;
 use process::{
-    Clock, ListenError, ListenerSpec, Probe, Protection, Shutdown, ShutdownTrigger, Vital,
-    bind_tcp, bind_udp, require_safe,
+    Clock, ListenError, ListenerSpec, Probe, Protection, Shutdown, ShutdownTrigger, bind_tcp,
+    bind_udp, require_safe,
 };
 use quinn::{Endpoint, TokioRuntime};
 use thiserror::Error;
@@ -169,7 +169,7 @@ pub async fn start(
 
     let health = Arc::new(Health::new(clock));
     let (handle, mailboxes) = mailboxes();
-    let vital = trigger.clone();
+    let ends = trigger.clone();
     let engine = Engine {
         broker,
         clock,
@@ -191,22 +191,15 @@ pub async fn start(
     let kafka = kafka_tcp::serve(listeners.kafka, kafka, shutdown.clone());
     let uplink = ingest_quic::serve(endpoint, uplink, shutdown);
     let tasks = Tasks {
-        engine: spawn_vital(vital.vital("engine"), engine.run(mailboxes)),
-        kafka: spawn_vital(vital.vital("kafka listener"), kafka),
-        uplink: spawn_vital(vital.vital("uplink listener"), uplink),
+        engine: ends.spawn_vital("engine", engine.run(mailboxes)),
+        kafka: ends.spawn_vital("kafka listener", kafka),
+        uplink: ends.spawn_vital("uplink listener", uplink),
     };
     Ok(Running {
         kafka_address: listeners.kafka_address,
         quic_address: listeners.quic_address,
         probe: health,
         tasks,
-    })
-}
-
-fn spawn_vital(vital: Vital, part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let _vital = vital;
-        part.await;
     })
 }
 

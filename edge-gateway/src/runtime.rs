@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use gateway_core::gateway::{Gateway, GatewaySettings, Status};
 use gateway_core::spool::store::StoreError;
-use process::{Clock, ListenError, Probe, Shutdown, ShutdownTrigger, Vital};
+use process::{Clock, ListenError, Probe, Shutdown, ShutdownTrigger};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -109,11 +109,11 @@ pub async fn start(
         clock,
         limits: settings.limits,
         store: store.clone(),
-        sessions: Sessions::start(trigger.vital("sessions")),
+        sessions: Sessions::start(&trigger),
         connections_max: settings.connections_max,
         shutdown: shutdown.clone(),
     };
-    let edge = spawn_vital(trigger.vital("mqtt"), mqtt_tcp::serve(listener, edge));
+    let edge = trigger.spawn_vital("mqtt", mqtt_tcp::serve(listener, edge));
     let uplink = Uplink {
         clock,
         address: settings.uplink_address,
@@ -123,16 +123,9 @@ pub async fn start(
         status: status.clone(),
         shutdown,
     };
-    let uplink = spawn_vital(trigger.vital("uplink"), uplink_quic::run(uplink));
+    let uplink = trigger.spawn_vital("uplink", uplink_quic::run(uplink));
     let probe = Arc::new(GatewayProbe { clock, status });
     Ok(Running { mqtt_address, probe, store, thread, edge, uplink })
-}
-
-fn spawn_vital(vital: Vital, part: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let _vital = vital;
-        part.await;
-    })
 }
 
 struct GatewayProbe {

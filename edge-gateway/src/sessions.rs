@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use process::Vital;
+use process::ShutdownTrigger;
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait for the table.
@@ -44,16 +44,13 @@ impl Drop for Ticket {
 }
 
 impl Sessions {
-    /// Starts the table's task, which holds `vital`; it ends with the last handle.
+    /// Starts the table's task; it ends with the last handle.
     #[must_use]
-    pub fn start(vital: Vital) -> Self {
+    pub fn start(trigger: &ShutdownTrigger) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
         // Unbounded because it is filled from `drop`, and bounded by the tickets there are: one message each.
         let (leaves, left) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            let _vital = vital;
-            Table::default().run(queue, left).await;
-        });
+        trigger.spawn_vital("sessions", Table::default().run(queue, left));
         Self { requests, leaves }
     }
 
@@ -144,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_connection_waits_until_the_first_is_off() {
-        let sessions = Sessions::start(Shutdown::new().0.vital("sessions"));
+        let sessions = Sessions::start(&Shutdown::new().0);
         let mut first = sessions.enter("dev1".into()).await.unwrap();
         let other = sessions.enter("dev2".into()).await.unwrap();
         let waiting = tokio::spawn({
@@ -160,7 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_third_connection_takes_the_place_of_the_waiting_one() {
-        let sessions = Sessions::start(Shutdown::new().0.vital("sessions"));
+        let sessions = Sessions::start(&Shutdown::new().0);
         let mut first = sessions.enter("dev1".into()).await.unwrap();
         let enter = |sessions: Sessions| async move { sessions.enter("dev1".into()).await };
         let second = tokio::spawn(enter(sessions.clone()));

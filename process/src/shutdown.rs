@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// Exit status after a second signal, by the shell's convention (128 + SIGINT).
 const EXIT_CODE_SECOND_SIGNAL: i32 = 130;
@@ -73,6 +74,19 @@ impl ShutdownTrigger {
     /// silent return, it ends the process as failed. A process that lives on without the part would look healthy.
     pub fn vital(&self, component: &'static str) -> Vital {
         Vital { trigger: self.clone(), component }
+    }
+
+    /// Runs a vital part as a task.
+    pub fn spawn_vital(
+        &self,
+        component: &'static str,
+        part: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let vital = self.vital(component);
+        tokio::spawn(async move {
+            let _vital = vital;
+            part.await;
+        })
     }
 
     /// The first fatal error, if there was one: the process then exits with code 1.
@@ -182,11 +196,7 @@ mod tests {
     #[tokio::test]
     async fn a_vital_part_that_ends_unasked_ends_the_process() {
         let (trigger, shutdown) = Shutdown::new();
-        let vital = trigger.vital("engine");
-        let part = tokio::spawn(async move {
-            let _vital = vital;
-            panic!("injected");
-        });
+        let part = trigger.spawn_vital("engine", async { panic!("injected") });
         assert!(part.await.is_err());
         shutdown.requested().await;
         assert_eq!(trigger.outcome().unwrap().to_string(), "engine: ended unasked");
