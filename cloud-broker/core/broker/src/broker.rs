@@ -13,7 +13,7 @@ use crate::event::{Answer, Asker, ClientId, Effect, Event, SessionId};
 use crate::handlers::metadata::{Outcome, WaitingMetadata};
 use crate::handlers::produce::{ProduceAnswer, Produced};
 use crate::handlers::{FetchQuery, KafkaRequest, MetadataQuery};
-use crate::ids::IdSource;
+use crate::ids::{IdSource, public_life};
 use crate::ingest::{
     AppendRequest, HelloRefused, HelloRequest, Ingest, ParkedState, UplinkAnswer, UplinkRequest,
     Verdict, check_hello, welcome,
@@ -89,7 +89,8 @@ pub struct BrokerStats {
 #[derive(Debug)]
 pub struct Broker {
     settings: BrokerSettings,
-    incarnation: Incarnation,
+    /// This life, as gateways are told.
+    life: Incarnation,
     ids: IdSource,
     log: Log,
     metadata: Metadata,
@@ -142,7 +143,7 @@ impl Broker {
         }
         Ok(Self {
             settings,
-            incarnation: identity.incarnation,
+            life: public_life(identity.incarnation),
             ids: IdSource::new(identity.id_seed),
             log,
             metadata: Metadata::new(image),
@@ -368,7 +369,7 @@ impl Broker {
     fn welcome(&mut self, wall: UnixMs, waiting: WaitingHello, out: &mut Vec<Effect>) {
         let known = (self.metadata.image(), &self.log);
         let WaitingHello { asker, session, identity, hello } = waiting;
-        let answer = match welcome(wall, self.incarnation, &identity, &hello, known) {
+        let answer = match welcome(wall, self.life, &identity, &hello, known) {
             Some((begun, answer)) => {
                 self.ingest.begin(session, begun);
                 answer

@@ -83,7 +83,7 @@ pub(crate) fn uplink_partitions(name: &str, allowed: &BTreeSet<String>) -> Optio
 /// The session and WELCOME, once every topic that HELLO named is there; `None` if one is not.
 pub(crate) fn welcome(
     now: UnixMs,
-    incarnation: Incarnation,
+    life: Incarnation,
     identity: &GatewayId,
     hello: &HelloRequest,
     (image, log): (&Image, &Log),
@@ -103,7 +103,7 @@ pub(crate) fn welcome(
     };
     let answer = UplinkAnswer::of(&Frame::Welcome(Welcome {
         version: VERSION,
-        broker: incarnation,
+        broker: life,
         time: now,
         profile: Profile::Single,
         frames_in_flight: SESSION_FRAMES_MAX,
