@@ -239,13 +239,7 @@ impl StoreThread {
             }
             Job::Pull(answer) => self.pull = Some(answer),
             Job::Stop => self.stopping = true,
-            Job::Uplink(event) => {
-                let before = self.gateway.status(self.now()).alarm;
-                self.gateway.handle_uplink(self.now(), event);
-                if let (None, Some(alarm)) = (before, self.gateway.status(self.now()).alarm) {
-                    tracing::error!("the uplink stops, readings are kept: {alarm}");
-                }
-            }
+            Job::Uplink(event) => self.gateway.handle_uplink(self.now(), event),
         }
     }
 
@@ -284,8 +278,12 @@ impl StoreThread {
         Ok(())
     }
 
+    /// Whatever raised an alarm, an answer of the broker or a page of the disk, it is logged here, and once.
     fn publish_status(&mut self) {
         let status = self.gateway.status(self.now());
+        if let (None, Some(alarm)) = (&self.status.borrow().alarm, &status.alarm) {
+            tracing::error!("the uplink stops, readings are kept: {alarm}");
+        }
         crate::metrics::record_status(&status);
         self.status.send_replace(status);
     }

@@ -2,7 +2,7 @@
 //! says what holds.
 
 mod bad_input;
-mod forks;
+
 mod kafka_clients;
 mod kill;
 mod mqtt_protocol;
@@ -13,3 +13,4 @@ mod shutdown;
 mod spool_full;
 mod sync_faults;
 mod up;
+mod uplink_alarm;

@@ -1,8 +1,9 @@
-//! Histories that do not fit together, after a restore or a clone: the uplink stops, loudly, and nothing is lost or doubled.
+//! What stops the uplink, loudly: histories that do not fit together after a restore or a clone, a disk that changes what it
+//! was given. Nothing is lost or doubled, and new readings are kept.
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::{
     Client, PATIENCE, Process, Record, Site, Tool, Version, check_dense, read_topic, scenario,
     until, wait_until_delivered,
@@ -67,6 +68,27 @@ fn a_broker_that_lost_its_log_is_noticed() {
         gateway.kill()?;
         gateway = site.gateway()?.start()?;
         check_stopped(&site, &mut gateway, 2 * READINGS)
+    });
+}
+
+/// A disk that gives back other bytes than it was given, in the middle of a reading: SQLite has no checksum for that.
+#[test]
+fn a_damaged_reading_is_noticed_and_the_others_are_kept() {
+    scenario(&[], |stage| {
+        let site = Site::new(stage)?;
+        let mut gateway = site.gateway()?.start()?;
+        publish(&site, "rotten")?;
+        end(&mut gateway)?;
+        let database = stage.path("gateway").join("spool.db");
+        let mut bytes = std::fs::read(&database)?;
+        let at = bytes.windows(8).position(|window| window == b"rotten 7");
+        bytes[at.context("the reading is in the database")?] ^= 1;
+        std::fs::write(&database, bytes)?;
+        let _broker = site.broker()?.start()?;
+        let mut gateway = site.gateway()?.start()?;
+        check_stopped(&site, &mut gateway, READINGS)?;
+        ensure!(gateway.logged("damaged") > 0, "the log does not say what is damaged");
+        Ok(())
     });
 }
 
