@@ -2,7 +2,6 @@
 //! says what holds.
 
 mod bad_input;
-
 mod kafka_clients;
 mod kill;
 mod mqtt_protocol;
