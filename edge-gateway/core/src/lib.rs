@@ -9,6 +9,7 @@
 
 pub mod dedupe;
 pub mod gateway;
+pub mod hub;
 pub mod ledger;
 pub mod mqtt;
 pub mod routing;

@@ -5,6 +5,7 @@ mod input;
 mod publishing;
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -14,9 +15,15 @@ use super::alias::TopicAliases;
 use super::close::{CloseReason, ConnectRefusal, PublishRefusal, RejectReason};
 use super::connect::ConnectRequest;
 use super::gate::Gate;
-use super::limits::{CONNECT_DEADLINE_MS, MqttLimits};
+use super::limits::{CONNECT_DEADLINE_MS, CREDIT_WORTH, MqttLimits};
+use super::message::{DropReason, Forward};
+use super::outbound::Credit;
 use super::publish::{Delivery, Publish};
-use super::reply::Replies;
+use super::reply::{Replies, SessionPresence};
+use super::session::{Departure, SessionGrant, SessionState};
+use super::subscribe::{
+    SubscribeOutcome, SubscribeRequest, UnsubscribeOutcome, UnsubscribeRequest,
+};
 use super::text::Topic;
 
 /// What the machine asks of its shell, in order.
@@ -28,6 +35,12 @@ pub enum Output {
     /// Store this. It is answered by [`Connection::committed`] or [`Connection::rejected`], in the order of these
     /// outputs. It stays valid after a [`Output::Close`]: a client may publish and say goodbye at once.
     Publish(Publish),
+    /// Ask the hub; answer with [`Connection::subscribed`]. Nothing is read until then.
+    Subscribe(SubscribeRequest),
+    /// Ask the hub; answer with [`Connection::unsubscribed`]. Nothing is read until then.
+    Unsubscribe(UnsubscribeRequest),
+    /// A message that this client does not get, for the counters.
+    Dropped(DropReason),
     /// A publish that was refused without asking the store, for the log and the counters.
     Refused(Refused),
     /// Send these bytes.
@@ -56,6 +69,8 @@ pub struct Refused {
 /// - the store or the authentication answered: [`committed`](Self::committed), [`rejected`](Self::rejected),
 ///   [`accept_connect`](Self::accept_connect), [`refuse_connect`](Self::refuse_connect), and then `handle_input` again
 ///   with the same buffer, which may hold packets that had to wait;
+/// - the hub has something for the client: [`forward`](Self::forward), [`subscribed`](Self::subscribed),
+///   [`unsubscribed`](Self::unsubscribed); and whenever the network takes more, [`fill`](Self::fill);
 /// - after each of these, [`poll_output`](Self::poll_output) until it gives `None`.
 #[derive(Debug)]
 pub struct Connection {
@@ -63,6 +78,10 @@ pub struct Connection {
     entropy: u128,
     phase: Phase,
     gate: Gate,
+    session: SessionState,
+    /// Whether a SUBSCRIBE or UNSUBSCRIBE awaits the hub's answer. Nothing is read until then.
+    asks: bool,
+    departure: Departure,
     outputs: VecDeque<Output>,
 }
 
@@ -90,7 +109,10 @@ struct Link {
     replies: Replies,
     keep_alive_s: u16,
     session_expiry_s: u32,
-    assigned_client_id: Option<Arc<str>>,
+    client_id: Arc<str>,
+    client_id_assigned: bool,
+    /// Publishes of QoS 1 and 2 that the client takes unacknowledged.
+    receive_max: u16,
 }
 
 #[derive(Debug)]
@@ -112,11 +134,15 @@ impl Connection {
             entropy,
             phase: Phase::AwaitingConnect { deadline: now + CONNECT_DEADLINE_MS },
             gate: Gate::default(),
+            session: SessionState::default(),
+            asks: false,
+            departure: Departure::LOST,
             outputs: VecDeque::new(),
         }
     }
 
-    /// Whether more bytes can be handled: not while a decision is awaited, nor while too much is unacknowledged.
+    /// Whether more bytes can be handled: not while a decision or an answer of the hub is awaited,
+    /// nor while too much is unacknowledged.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match &self.phase {
@@ -124,6 +150,7 @@ impl Connection {
             Phase::Open(_) => {
                 self.gate.len() < self.limits.unacknowledged_max()
                     && self.gate.bytes() < self.limits.unacknowledged_bytes_max
+                    && !self.asks
             }
             Phase::Deciding(_) | Phase::Draining { .. } | Phase::Closed => false,
         }
@@ -186,7 +213,7 @@ impl Connection {
     /// Lets the client of the pending [`Output::Connect`] in. Whoever was connected with its identifier must be off
     /// before: what it published is committed or discarded (docs/protocols/uplink.md, D3). Does nothing if no CONNECT
     /// is pending.
-    pub fn accept_connect(&mut self, now: MonoMs) {
+    pub fn accept_connect(&mut self, now: MonoMs, grant: SessionGrant) {
         let link = match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Deciding(link) => link,
             phase => {
@@ -194,10 +221,13 @@ impl Connection {
                 return;
             }
         };
-        // No session outlives its connection, and the server's word on that is final (v5 3.2.2.3.2).
-        let session_expiry_s = (link.session_expiry_s > 0).then_some(0);
-        let assigned = link.assigned_client_id.as_ref();
-        match link.replies.connack_accepted(&self.limits, assigned, session_expiry_s) {
+        let presence =
+            if grant.present { SessionPresence::Present } else { SessionPresence::Absent };
+        self.session = grant.state;
+        // The server's word on the expiry is final (v5 3.2.2.3.2).
+        let expiry = (grant.expiry_s != link.session_expiry_s).then_some(grant.expiry_s);
+        let assigned = link.client_id_assigned.then_some(&link.client_id);
+        match link.replies.connack_accepted(&self.limits, presence, assigned, expiry) {
             Some(connack) => {
                 self.send(connack);
                 let aliases = TopicAliases::default();
@@ -221,31 +251,68 @@ impl Connection {
     /// The oldest `count` publishes that have no answer are durable. Those of QoS 0 count too.
     pub fn committed(&mut self, now: MonoMs, count: usize) {
         let was_full = !self.wants_input();
-        let answers = self.gate.commit(count);
+        let answers = self.gate.commit(count, &mut self.session.received);
         if matches!(self.phase, Phase::Closed) {
             return;
         }
         self.send(answers);
         self.finish_draining();
-        let reads_again = was_full && self.wants_input();
-        if let Phase::Open(open) = &mut self.phase
-            && reads_again
-        {
-            open.alive_at = now;
-        }
+        self.note_reading(now, was_full);
     }
 
     /// The store refused the oldest publish that has no answer; those after it must not be stored any more.
     pub fn rejected(&mut self, reason: RejectReason) {
-        let Some(packet_id) = self.gate.reject() else {
+        let Some(delivery) = self.gate.reject() else {
             return;
         };
         let Some(replies) = self.replies() else {
             return;
         };
-        let puback = packet_id.and_then(|packet_id| replies.puback_rejected(packet_id, reason));
-        self.outputs.extend(puback.map(Output::Send));
+        self.outputs.extend(replies.publish_rejected(delivery, reason).map(Output::Send));
         self.fail(CloseReason::Rejected(reason));
+    }
+
+    /// A message for the client; it is sent by [`fill`](Self::fill).
+    pub fn forward(&mut self, forward: Forward) {
+        self.session.outbound.push(forward);
+    }
+
+    /// Sends what is owed to the client, up to about `room` bytes.
+    pub fn fill(&mut self, now: MonoMs, room: usize) {
+        let Phase::Open(open) = &self.phase else { return };
+        let mut out = BytesMut::new();
+        let form = open.link.replies.form();
+        let receive_max = open.link.receive_max;
+        let dropped = self.session.outbound.fill(&mut out, room, form, receive_max, now);
+        self.outputs.extend(dropped.into_iter().map(Output::Dropped));
+        self.send(out.freeze());
+    }
+
+    /// Room in the window of the hub, once there is enough of it to tell.
+    pub fn take_credit(&mut self) -> Option<Credit> {
+        self.session.outbound.take_credit(CREDIT_WORTH)
+    }
+
+    /// The hub's answer to the pending [`Output::Subscribe`].
+    pub fn subscribed(
+        &mut self,
+        now: MonoMs,
+        packet_id: NonZeroU16,
+        outcomes: &[SubscribeOutcome],
+    ) {
+        let suback = self.replies().and_then(|replies| replies.suback(packet_id, outcomes));
+        self.answer(now, suback);
+    }
+
+    /// The hub's answer to the pending [`Output::Unsubscribe`].
+    pub fn unsubscribed(
+        &mut self,
+        now: MonoMs,
+        packet_id: NonZeroU16,
+        outcomes: &[UnsubscribeOutcome],
+    ) {
+        let unsuback = self.replies().and_then(|replies| replies.unsuback(packet_id, outcomes));
+        self.answer(now, unsuback);
     }
 
     /// Another connection has the same client identifier now (v5 3.1.4, [MQTT-3.1.4-3]).
@@ -264,12 +331,40 @@ impl Connection {
         self.drain(CloseReason::ShuttingDown);
     }
 
+    /// The session's state, for the hub to keep, when the connection is over and every publish has its answer.
+    #[must_use]
+    pub fn take_session(&mut self) -> SessionState {
+        std::mem::take(&mut self.session)
+    }
+
+    /// How the connection ended, for the hub.
+    #[must_use]
+    pub fn departure(&self) -> Departure {
+        self.departure
+    }
+
     /// How to talk to a client that has its CONNACK.
     fn replies(&self) -> Option<Replies> {
         match &self.phase {
             Phase::Open(open) => Some(open.link.replies),
             Phase::Draining { replies, .. } => Some(*replies),
             Phase::AwaitingConnect { .. } | Phase::Deciding(_) | Phase::Closed => None,
+        }
+    }
+
+    fn answer(&mut self, now: MonoMs, bytes: Option<Bytes>) {
+        let waited = std::mem::take(&mut self.asks);
+        self.outputs.extend(bytes.map(Output::Send));
+        self.note_reading(now, waited);
+    }
+
+    /// A client that was not read could not show life.
+    fn note_reading(&mut self, now: MonoMs, was_not_read: bool) {
+        let reads_again = was_not_read && self.wants_input();
+        if let Phase::Open(open) = &mut self.phase
+            && reads_again
+        {
+            open.alive_at = now;
         }
     }
 

@@ -4,6 +4,7 @@
 mod bad_input;
 mod kafka_clients;
 mod kill;
+mod mqtt_local;
 mod mqtt_protocol;
 mod operations;
 mod outage;

@@ -34,6 +34,7 @@ impl Connection {
 
     pub(super) fn close(&mut self, reason: CloseReason) {
         if !matches!(self.phase, Phase::Closed) {
+            self.departure.with_will = reason.leaves_will();
             self.outputs.push_back(Output::Close(reason));
         }
         self.phase = Phase::Closed;

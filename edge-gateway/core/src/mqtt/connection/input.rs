@@ -8,10 +8,10 @@ use wire::time::MonoMs;
 use super::{Connection, Link, Output, Phase};
 use crate::mqtt::close::CloseReason;
 use crate::mqtt::connect::{self, MqttVersion};
-use crate::mqtt::control::{self, Control};
+use crate::mqtt::control::{self, Control, Received};
 use crate::mqtt::frame::{FixedHeader, packet_type};
 use crate::mqtt::limits::{CONNECT_PACKET_LEN_MAX, CONTROL_PACKET_LEN_MAX, PROGRESS_LEN_MIN};
-use crate::mqtt::reply::Replies;
+use crate::mqtt::reply::{Flow, Replies};
 
 /// First byte of the only packet that may open a connection.
 const CONNECT_FIRST_BYTE: u8 = packet_type::CONNECT << 4;
@@ -74,14 +74,14 @@ impl Connection {
 
     pub(super) fn handle_connect(&mut self, header: FixedHeader, body: &[u8]) {
         match connect::decode(header, body, self.entropy) {
-            Ok(connect::Connect { request, replies }) => {
+            Ok(connect::Connect { request, replies, receive_max }) => {
                 self.phase = Phase::Deciding(Link {
                     replies,
                     keep_alive_s: request.keep_alive_s,
                     session_expiry_s: request.session_expiry_s,
-                    assigned_client_id: request
-                        .client_id_assigned
-                        .then(|| Arc::clone(&request.client_id)),
+                    client_id: Arc::clone(&request.client_id),
+                    client_id_assigned: request.client_id_assigned,
+                    receive_max,
                 });
                 self.outputs.push_back(Output::Connect(request));
             }
@@ -99,16 +99,45 @@ impl Connection {
         header: FixedHeader,
         body: &[u8],
     ) -> Result<(), CloseReason> {
+        let outbound = &mut self.session.outbound;
         let answer = match control::decode(replies.version, header, body)? {
             Control::Disconnect { reason_code, session_expiry_s } => {
                 self.check_session_expiry(session_expiry_s)?;
+                self.departure.session_expiry_s = session_expiry_s;
                 self.close(CloseReason::ClientDisconnected { reason_code });
                 None
             }
             Control::Ping => Some(replies.pingresp()),
-            Control::Release(packet_id) => replies.pubcomp_unknown(packet_id),
-            Control::Subscribe { packet_id, filters } => replies.suback_refused(packet_id, filters),
-            Control::Unsubscribe { packet_id, filters } => replies.unsuback(packet_id, filters),
+            Control::Puback(packet_id) => {
+                outbound.puback(packet_id)?;
+                None
+            }
+            Control::Pubrec(packet_id, Received::Taken) => {
+                let flow = known(outbound.pubrec(packet_id)?);
+                replies.pubrel(packet_id, flow)
+            }
+            Control::Pubrec(packet_id, Received::Refused) => {
+                outbound.pubrec_refused(packet_id);
+                None
+            }
+            Control::Pubcomp(packet_id) => {
+                outbound.pubcomp(packet_id)?;
+                None
+            }
+            Control::Pubrel(packet_id) => {
+                let flow = known(self.session.received.remove(&packet_id));
+                replies.pubcomp(packet_id, flow)
+            }
+            Control::Subscribe(request) => {
+                self.asks = true;
+                self.outputs.push_back(Output::Subscribe(request));
+                None
+            }
+            Control::Unsubscribe(request) => {
+                self.asks = true;
+                self.outputs.push_back(Output::Unsubscribe(request));
+                None
+            }
             Control::OutOfPlace(what) => return Err(CloseReason::Protocol(what)),
         };
         self.outputs.extend(answer.map(Output::Send));
@@ -143,4 +172,8 @@ impl Connection {
             open.alive_at = now;
         }
     }
+}
+
+fn known(found: bool) -> Flow {
+    if found { Flow::Known } else { Flow::Unknown }
 }

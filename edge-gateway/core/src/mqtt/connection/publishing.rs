@@ -10,6 +10,7 @@ use crate::mqtt::frame::FixedHeader;
 use crate::mqtt::limits::TOPIC_LEN_MAX;
 use crate::mqtt::publish::{self, Delivery, Publish};
 use crate::mqtt::reply::Replies;
+use crate::mqtt::reserved;
 use crate::mqtt::text::Topic;
 
 impl Connection {
@@ -22,30 +23,61 @@ impl Connection {
         let parsed = publish::parse(replies.version, header, body)?;
         let topic = self.resolve_topic(parsed.topic, parsed.topic_alias)?;
         let delivery = parsed.delivery;
+        if let Delivery::ExactlyOnce { packet_id } = delivery
+            && (self.gate.holds(packet_id) || self.session.received.contains(&packet_id))
+        {
+            // [MQTT-4.3.3-10]: it is the same publish until it is released.
+            self.gate.repeat(packet_id);
+            let answers = self.gate.release();
+            self.send(answers);
+            return Ok(());
+        }
         self.check_receive_maximum(replies.version, delivery)?;
+        let batch = reserved::batch_device(topic.as_str());
         let refusal = if topic.byte_len() > TOPIC_LEN_MAX {
             Some(PublishRefusal::TopicTooLong)
         } else if topic.is_reserved() {
             Some(PublishRefusal::ReservedTopic)
         } else {
-            parsed.refusal
+            self.check_namespace(&topic).or(parsed.refusal)
         };
         if let Some(refusal) = refusal {
             // A publish whose properties are refused may have been a numbered one: those behind the excess are not read.
-            let numbered = parsed.sequence.is_some() || parsed.refusal.is_some();
+            // Batches are numbered in themselves.
+            let numbered = parsed.sequence.is_some() || parsed.refusal.is_some() || batch.is_some();
             return self.refuse_publish(replies, Refused { topic, delivery, refusal }, numbered);
         }
+        let retain = parsed.retain && batch.is_none();
         self.gate.admit(delivery, header.total_len());
         self.outputs.push_back(Output::Publish(Publish {
             topic,
             payload: parsed.payload,
             delivery,
-            retain: parsed.retain,
+            retain,
             dup: parsed.dup,
             sequence: parsed.sequence,
             properties: parsed.properties,
         }));
         Ok(())
+    }
+
+    /// Of the gateway's own topics a client may publish to one: that of its own batches.
+    fn check_namespace(&self, topic: &Topic) -> Option<PublishRefusal> {
+        if !reserved::is_reserved(topic.as_str()) {
+            return None;
+        }
+        let own = match &self.phase {
+            Phase::Open(open) => Some(&*open.link.client_id),
+            Phase::AwaitingConnect { .. }
+            | Phase::Deciding(_)
+            | Phase::Draining { .. }
+            | Phase::Closed => None,
+        };
+        match reserved::batch_device(topic.as_str()) {
+            Some(device) if own == Some(device) => None,
+            Some(_) => Some(PublishRefusal::ForeignBatch),
+            None => Some(PublishRefusal::ReservedTopic),
+        }
     }
 
     /// The topic that a publish goes to (v5 3.3.2.1 and 3.3.2.3.4).
@@ -82,9 +114,10 @@ impl Connection {
         delivery: Delivery,
     ) -> Result<(), CloseReason> {
         let receive_max = self.limits.receive_max.get();
+        let unfinished = self.gate.numbered() + self.session.received.len();
         match (version, delivery) {
-            (MqttVersion::V5, Delivery::AtLeastOnce { .. })
-                if self.gate.numbered() >= usize::from(receive_max) =>
+            (MqttVersion::V5, Delivery::AtLeastOnce { .. } | Delivery::ExactlyOnce { .. })
+                if unfinished >= usize::from(receive_max) =>
             {
                 Err(CloseReason::ReceiveMaximumExceeded { receive_max })
             }
@@ -104,9 +137,8 @@ impl Connection {
             // MQTT 3.1.1 cannot refuse a publish: it is acknowledged or the connection closed (v3 3.3.5).
             return Err(CloseReason::Refused(refusal));
         }
-        let puback = delivery.packet_id().and_then(|id| replies.puback_refused(id, refusal));
-        if let Some(puback) = puback {
-            self.gate.refuse(puback);
+        if let Some(answer) = replies.publish_refused(delivery, refusal) {
+            self.gate.refuse(answer);
             let answers = self.gate.release();
             self.send(answers);
         }
