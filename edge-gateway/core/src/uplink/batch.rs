@@ -9,7 +9,7 @@ use wire::partition::partition_for_key;
 use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder};
 
 use super::window::Batch;
-use crate::spool::segment::{Row, Segment, SegmentError};
+use crate::spool::segment::{DeviceTime, Row, Segment, SegmentError};
 
 /// Why an assigned batch cannot be built. Its readings stay in the spool; sending stops, loudly.
 #[derive(Debug, Error)]
@@ -68,7 +68,16 @@ impl Rows {
             partition_for_key(&row.device, batch.partitions) == batch.stream.partition
         });
         rows.map(|row| {
-            let number = std::str::from_utf8(&row.payload).unwrap().parse().unwrap();
+            let text = std::str::from_utf8(&row.payload).unwrap();
+            // A reading of a batch is JSON, any other is its number.
+            let value = text.split_once("\"value\":").and_then(|(_, rest)| rest.split_once(','));
+            let number = value.map_or(text, |(value, _)| value).parse().unwrap();
+            if let Some((_, sequence)) = row.sequence {
+                assert_eq!(
+                    sequence.0, number,
+                    "each reading has the number that its device gave it"
+                );
+            }
             (row.device.clone(), number)
         })
         .collect()
@@ -97,8 +106,8 @@ impl Rows {
 }
 
 fn push(builder: &mut RecordBatchBuilder, row: &Row, batch: &Batch, gateway: &GatewayId) {
-    let (mut queue, mut seq) = (String::new(), String::new());
-    let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(6 + row.properties.len());
+    let (mut queue, mut seq, mut time) = (String::new(), String::new(), String::new());
+    let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(8 + row.properties.len());
     if !row.topic.is_empty() {
         headers.push(("mqtt.topic", &row.topic));
     }
@@ -108,6 +117,16 @@ fn push(builder: &mut RecordBatchBuilder, row: &Row, batch: &Batch, gateway: &Ga
         seq.push_str(&number.to_string());
         headers.push(("culvert.queue", queue.as_bytes()));
         headers.push(("culvert.seq", seq.as_bytes()));
+    }
+    match row.device_time {
+        None | Some(DeviceTime::Measured(_)) => {}
+        Some(DeviceTime::Implausible(ms) | DeviceTime::Uptime(ms)) => {
+            time.push_str(&ms.to_string());
+            headers.push(("culvert.device_time", time.as_bytes()));
+        }
+    }
+    if let Some(DeviceTime::Uptime(_)) = row.device_time {
+        headers.push(("culvert.clock", b"uptime"));
     }
     if batch.backfill {
         headers.push(("culvert.backfill", b"true"));
@@ -120,7 +139,7 @@ fn push(builder: &mut RecordBatchBuilder, row: &Row, batch: &Batch, gateway: &Ga
         headers.push((std::str::from_utf8(name).unwrap_or("mqtt.property"), value));
     }
     builder.push(&Record {
-        timestamp: row.received,
+        timestamp: row.timestamp(),
         key: Some(&row.device),
         value: Some(&row.payload),
         headers: &headers,
