@@ -5,11 +5,34 @@ use std::io::Write;
 use lz4_flex::frame::{FrameEncoder, FrameInfo};
 use thiserror::Error;
 use wire::ids::GatewayId;
+use wire::limits::{
+    MQTT_PACKET_BYTES_MAX, RECORD_BATCH_BYTES_MAX, UPLINK_BATCH_BYTES_TARGET,
+    UPLINK_BATCH_READINGS_MAX,
+};
 use wire::partition::partition_for_key;
 use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder};
 
 use super::window::Batch;
-use crate::spool::segment::{DeviceTime, Row, Segment, SegmentError};
+use crate::spool::segment::{
+    DeviceTime, Row, SEGMENT_BYTES_TARGET, SEGMENT_ROWS_MAX, Segment, SegmentError,
+};
+
+/// What a record takes beyond its row, in bytes, at most: names of headers, numbers written in decimal, the gateway's id.
+const RECORD_OVERHEAD_BYTES_MAX: usize = 320;
+
+/// The length of a text of 64 bytes or more may take one byte more than in a row.
+const fn record_bytes_max(rows: usize, row_bytes: usize) -> usize {
+    rows * RECORD_OVERHEAD_BYTES_MAX + row_bytes + row_bytes / 64
+}
+
+// A run of rows is assigned before it is built, so whatever a run may hold must fit one record batch: several segments, or a
+// single one that ends with a large packet.
+const _: () = {
+    let several = record_bytes_max(UPLINK_BATCH_READINGS_MAX as usize, UPLINK_BATCH_BYTES_TARGET);
+    assert!(several <= RECORD_BATCH_BYTES_MAX);
+    let single = SEGMENT_BYTES_TARGET + MQTT_PACKET_BYTES_MAX;
+    assert!(record_bytes_max(SEGMENT_ROWS_MAX as usize, single) <= RECORD_BATCH_BYTES_MAX);
+};
 
 /// Why an assigned batch cannot be built. Its readings stay in the spool; sending stops, loudly.
 #[derive(Debug, Error)]
@@ -153,3 +176,6 @@ fn lz4(records: &[u8]) -> Option<Vec<u8>> {
     encoder.write_all(records).ok()?;
     encoder.finish().ok()
 }
+
+#[cfg(test)]
+mod tests;

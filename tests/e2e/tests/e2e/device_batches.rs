@@ -45,86 +45,80 @@ fn number(record: &Record) -> Result<(u64, u64)> {
     Ok((seq, value.parse()?))
 }
 
+/// Publishes a batch of four readings measured around `measured`, the same again, and one of a device without a clock.
+fn publish_readings(site: &Site<'_>, measured: i64) -> Result<()> {
+    let mut client = Client::open(site.mqtt(), Version::V5, "dev-1")?;
+    let reading =
+        |sensor, quality, time_ms, value| BatchReading { sensor, quality, time_ms, value };
+    let first = vec![
+        reading(0, 0, measured, BatchValue::Scaled(-215)),
+        reading(1, 1, measured - 20, BatchValue::Float(0.1)),
+        reading(1, 2, measured + 7, BatchValue::Float(f32::NAN)),
+        // Before devices of this kind were made.
+        reading(2, 0, 1_000, BatchValue::Scaled(i64::MIN)),
+    ];
+    let (topic, payload) = (topic("dev-1"), batch(41, first).encode());
+    client.publish(&topic, &payload)?;
+    // As after a lost acknowledgement.
+    client.publish(&topic, &payload)?;
+    let uptime = vec![reading(0, 0, 61_000, BatchValue::Scaled(5))];
+    let payload = DeviceBatch { uptime: true, lost_before: 5, ..batch(50, uptime) }.encode();
+    let properties = &[("site", "north"), ("cv-maybe-dup", "1")];
+    let publish = Publish { topic: &topic, payload: &payload, qos: 1, packet_id: 9, properties };
+    client.send(&publish_packet(Version::V5, &publish))?;
+    let packet = client.receive(PATIENCE)?;
+    ensure!(packet == Some(Packet::Puback { packet_id: 9, reason: 0 }), "{packet:?}");
+    Ok(())
+}
+
+fn check_record(record: &Record, seq: u64, time: i64, value: &str) -> Result<()> {
+    let value = format!("{{\"sensor\":{}}}", value.replace('T', &time.to_string()));
+    ensure!((record.value_text(), record.timestamp) == (value, time), "{record:?}");
+    ensure!(record.key_text() == "dev-1", "{record:?}");
+    for (name, value) in [
+        ("mqtt.topic", topic("dev-1")),
+        ("culvert.gateway", Site::GATEWAY.to_owned()),
+        ("culvert.queue", QUEUE.to_string()),
+        ("culvert.seq", seq.to_string()),
+    ] {
+        ensure!(record.header(name) == Some(&value), "{name} of {record:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn every_reading_of_a_batch_is_a_record() {
     scenario(&[Tool::Kcat], |stage| {
         let site = Site::new(stage)?;
         let _broker = site.broker()?.start()?;
         let mut gateway = site.gateway()?.start()?;
-        let mut client = Client::open(site.mqtt(), Version::V5, "dev-1")?;
         let before = now_ms()?;
         let measured = before - 3_600_000;
-        let reading =
-            |sensor, quality, time_ms, value| BatchReading { sensor, quality, time_ms, value };
-        let first = vec![
-            reading(0, 0, measured, BatchValue::Scaled(-215)),
-            reading(1, 1, measured - 20, BatchValue::Float(0.1)),
-            reading(1, 2, measured + 7, BatchValue::Float(f32::NAN)),
-            // Before devices of this kind were made.
-            reading(2, 0, 1_000, BatchValue::Scaled(i64::MIN)),
-        ];
-        client.publish(&topic("dev-1"), &batch(41, first.clone()).encode())?;
-        // As after a lost acknowledgement.
-        client.publish(&topic("dev-1"), &batch(41, first).encode())?;
-        let uptime = DeviceBatch {
-            uptime: true,
-            lost_before: 5,
-            ..batch(50, vec![reading(0, 0, 61_000, BatchValue::Scaled(5))])
-        };
-        let (payload, flagged) = (uptime.encode(), [("site", "north"), ("cv-maybe-dup", "1")]);
-        let (topic, properties) = (topic("dev-1"), &flagged[..]);
-        let publish =
-            Publish { topic: &topic, payload: &payload, qos: 1, packet_id: 9, properties };
-        client.send(&publish_packet(Version::V5, &publish))?;
-        let packet = client.receive(PATIENCE)?;
-        ensure!(packet == Some(Packet::Puback { packet_id: 9, reason: 0 }), "{packet:?}");
+        publish_readings(&site, measured)?;
         wait_until_delivered(&mut gateway, PATIENCE)?;
         let records = read_topic(site.kafka(), "telemetry")?;
-        let received = records[3].timestamp;
-        ensure!((before..=now_ms()?).contains(&received), "received at {received}");
+        ensure!(records.len() == 5, "{records:?}");
+        let (received, later) = (records[3].timestamp, records[4].timestamp);
+        ensure!(before <= received && received <= later && later <= now_ms()?, "{records:?}");
+        #[rustfmt::skip]
         let expected = [
             (41, measured, r#""temp","time":T,"value":-21.5,"unit":"Cel","quality":"good""#),
-            (
-                42,
-                measured - 20,
-                r#""vib \"x\"","time":T,"value":0.1,"unit":"m/s²","quality":"uncertain""#,
-            ),
-            (
-                43,
-                measured + 7,
-                r#""vib \"x\"","time":T,"value":null,"unit":"m/s²","quality":"bad""#,
-            ),
-            (
-                44,
-                received,
-                r#""count","time":T,"value":-9223372036854775808,"unit":"","quality":"good""#,
-            ),
-            (
-                50,
-                records[4].timestamp,
-                r#""temp","time":T,"value":0.5,"unit":"Cel","quality":"good""#,
-            ),
+            (42, measured - 20, r#""vib \"x\"","time":T,"value":0.1,"unit":"m/s²","quality":"uncertain""#),
+            (43, measured + 7, r#""vib \"x\"","time":T,"value":null,"unit":"m/s²","quality":"bad""#),
+            (44, received, r#""count","time":T,"value":-9223372036854775808,"unit":"","quality":"good""#),
+            (50, later, r#""temp","time":T,"value":0.5,"unit":"Cel","quality":"good""#),
         ];
-        ensure!(records.len() == expected.len(), "{records:?}");
         for (record, (seq, time, value)) in records.iter().zip(expected) {
-            let value = format!("{{\"sensor\":{}}}", value.replace('T', &time.to_string()));
-            ensure!((record.value_text(), record.timestamp) == (value, time), "{record:?}");
-            ensure!(record.key_text() == "dev-1", "{record:?}");
-            for (name, value) in [
-                ("mqtt.topic", &topic),
-                ("culvert.gateway", &Site::GATEWAY.to_owned()),
-                ("culvert.queue", &QUEUE.to_string()),
-                ("culvert.seq", &seq.to_string()),
-            ] {
-                ensure!(record.header(name) == Some(value), "{name} of {record:?}");
-            }
+            check_record(record, seq, time, value)?;
         }
         let extra = ["culvert.device_time", "culvert.clock", "culvert.maybe_dup", "site"];
-        let found = |at: usize| extra.map(|name| records[at].header(name));
-        ensure!(found(0) == [None; 4] && found(2) == [None; 4], "{records:?}");
-        ensure!(found(3) == [Some("1000"), None, None, None], "{:?}", records[3]);
         let all = [Some("61000"), Some("uptime"), Some("true"), Some("north")];
-        ensure!(found(4) == all, "{:?}", records[4]);
+        let implausible = [Some("1000"), None, None, None];
+        for (record, expected) in
+            records.iter().zip([[None; 4]; 3].iter().chain([&implausible, &all]))
+        {
+            ensure!(extra.map(|name| record.header(name)) == *expected, "{record:?}");
+        }
         for (name, value) in
             [("received", 9.0), ("deduplicated", 4.0), ("delivered", 5.0), ("lost_by_devices", 5.0)]
         {
