@@ -325,6 +325,7 @@ fn will_arrival(message: &Message) -> Arrival {
         payload: message.payload.clone(),
         properties: user.iter().map(|(name, value)| (text(name), text(value))).collect(),
         sequence: None,
+        maybe_dup: false,
         acknowledged: false,
     }
 }

@@ -122,5 +122,6 @@ fn arrival(publish: Publish) -> Arrival {
         payload: publish.payload,
         properties,
         sequence,
+        maybe_dup: publish.maybe_dup,
     }
 }

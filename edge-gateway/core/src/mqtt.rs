@@ -51,9 +51,10 @@ pub use message::{DropReason, Forward, Message};
 pub use outbound::Credit;
 pub use publish::{Delivery, Publish, PublishProperties};
 pub use qos::Qos;
-pub use reserved::{GATEWAY_TOPIC, batch_device};
+pub use reserved::GATEWAY_TOPIC;
 pub use sequence::{
-    DeviceSequence, LOST_PROPERTY, QUEUE_PROPERTY, SEQUENCE_PROPERTY, SequenceFault,
+    DeviceSequence, LOST_PROPERTY, MAYBE_DUP_PROPERTY, QUEUE_PROPERTY, SEQUENCE_PROPERTY,
+    SequenceFault,
 };
 pub use session::{Departure, SessionGrant, SessionState};
 pub use subscribe::{

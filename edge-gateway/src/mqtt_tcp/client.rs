@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use gateway_core::gateway::{ClientBatch, ClientToken, Rejection};
+use gateway_core::gateway::{Arrival, ClientBatch, ClientToken, Rejection};
 use gateway_core::hub::Entry;
 use gateway_core::mqtt::{
     CloseReason, ConnectRefusal, ConnectRequest, Connection, Departure, Message, Output, Publish,
@@ -18,7 +18,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
-use wire::seq::DeviceSeq;
 use wire::time::MonoMs;
 
 use super::{Edge, arrival, staged_bytes, staged_units};
@@ -55,8 +54,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A batch that the store thread has.
 struct Outstanding {
     answer: oneshot::Receiver<Answer>,
-    /// Sequence of each numbered publish, to say which one was refused.
-    firsts: Vec<Option<DeviceSeq>>,
     /// What the hub is to hear of, and at which place of the batch it was.
     messages: Vec<(usize, Arc<Message>)>,
     since: Instant,
@@ -368,17 +365,16 @@ impl Client {
     /// Gives everything parsed to the store thread as one batch.
     async fn hand_over(&mut self, room: OwnedSemaphorePermit) {
         let publishes = std::mem::take(&mut self.publishes);
-        let firsts: Vec<_> =
-            publishes.iter().map(|publish| publish.sequence.map(|s| s.first)).collect();
         let device = self.client.clone().unwrap_or_else(|| "".into());
         let messages = self.messages(&publishes, &device);
         let first_of_connection = !self.numbered_before;
-        self.numbered_before |= firsts.iter().any(Option::is_some);
+        let arrivals: Vec<_> = publishes.into_iter().map(arrival).collect();
+        self.numbered_before |= arrivals.iter().any(Arrival::is_numbered);
         let batch = ClientBatch {
             token: ClientToken(0),
             device: Bytes::copy_from_slice(device.as_bytes()),
             first_of_connection,
-            arrivals: publishes.into_iter().map(arrival).collect(),
+            arrivals,
         };
         // A closed store drops the answer's sender as well, which `wait` reports.
         let answer = match self.edge.store.publish(batch).await {
@@ -386,7 +382,7 @@ impl Client {
             Err(_closed) => oneshot::channel().1,
         };
         let since = Instant::now();
-        self.outstanding = Some(Outstanding { answer, firsts, messages, since, _room: room });
+        self.outstanding = Some(Outstanding { answer, messages, since, _room: room });
     }
 
     /// What the hub is to hear of once it is committed. Without subscribers that is next to nothing, and costs nothing.
@@ -413,11 +409,11 @@ impl Client {
         let Some(rejection) = rejected else { return };
         // Nothing behind a refused publish may be stored, or it would be taken in its place.
         self.publishes.clear();
-        let first = outstanding.firsts.get(stored).copied().flatten();
         let (label, reason) = match rejection {
+            Rejection::Batch(fault) => ("batch", RejectReason::Batch(fault)),
             Rejection::Full => ("full", RejectReason::Full),
-            Rejection::OutOfOrder { expected } => {
-                let first = first.unwrap_or(DeviceSeq::NONE);
+            Rejection::NotAuthorized => ("not-authorized", RejectReason::NotAuthorized),
+            Rejection::OutOfOrder { expected, first } => {
                 ("sequence", RejectReason::DeviceSequence { expected, first })
             }
         };

@@ -101,6 +101,7 @@ impl Will {
             qos: self.qos,
             retain: self.retain,
             sequence: None,
+            maybe_dup: false,
             properties: self.properties.clone(),
             publisher: Some(Arc::clone(publisher)),
             expires_at: message::expiry(self.properties.as_deref(), now),

@@ -27,6 +27,8 @@ pub struct Message {
     pub retain: bool,
     /// The number of the reading in its device's queue, if the client numbers them.
     pub sequence: Option<DeviceSequence>,
+    /// The client says that a copy may be about already.
+    pub maybe_dup: bool,
     /// The other properties of MQTT 5, if there are any.
     pub properties: Option<Box<PublishProperties>>,
     /// Who published it; `None` for the gateway itself.
@@ -47,6 +49,7 @@ impl Message {
             qos: publish.delivery.qos(),
             retain: publish.retain,
             sequence: publish.sequence,
+            maybe_dup: publish.maybe_dup,
             expires_at: expiry(properties.as_deref(), now),
             properties,
             publisher: Some(Arc::clone(publisher)),
@@ -62,6 +65,7 @@ impl Message {
             qos: Qos::AtLeastOnce,
             retain: true,
             sequence: None,
+            maybe_dup: false,
             properties: None,
             publisher: None,
             expires_at: None,

@@ -10,7 +10,7 @@ use super::connect::MqttVersion;
 use super::frame;
 use super::message::{Forward, Message};
 use super::properties::id;
-use super::sequence::{LOST_PROPERTY, QUEUE_PROPERTY, SEQUENCE_PROPERTY};
+use super::sequence::{LOST_PROPERTY, MAYBE_DUP_PROPERTY, QUEUE_PROPERTY, SEQUENCE_PROPERTY};
 
 const FIRST_BYTE: u8 = 0x30;
 const FLAG_RETAIN: u8 = 0b0001;
@@ -109,7 +109,7 @@ fn put_properties(out: &mut BytesMut, forward: &Forward, now: MonoMs) {
     put_user_properties(out, message);
 }
 
-/// [MQTT-3.3.2-17]: user properties are passed on in their order. Those that number the reading come last.
+/// [MQTT-3.3.2-17]: user properties are passed on in their order. Those that say what is known of copies come last.
 fn put_user_properties(out: &mut BytesMut, message: &Message) {
     let user = message.properties.as_deref().map_or(&[][..], |properties| &properties.user);
     for (name, value) in user {
@@ -121,6 +121,9 @@ fn put_user_properties(out: &mut BytesMut, message: &Message) {
         if sequence.lost_before > 0 {
             put_user(out, LOST_PROPERTY.as_bytes(), sequence.lost_before.to_string().as_bytes());
         }
+    }
+    if message.maybe_dup {
+        put_user(out, MAYBE_DUP_PROPERTY.as_bytes(), b"1");
     }
 }
 

@@ -1,26 +1,20 @@
 //! The topics below `culvert/`, which belong to the gateway and to device SDKs (docs/protocols/mqtt.md).
 
+use crate::device_batch;
+
 /// Where the gateway keeps its spool's id, retained.
 pub const GATEWAY_TOPIC: &str = "culvert/v1/gateway";
 
-const NAMESPACE: &str = "culvert";
-const DEVICE_PREFIX: &str = "culvert/v1/";
-const BATCH_SUFFIX: &str = "/batch";
-
-/// Whether a topic is one of them.
+/// Whether a topic is one of them, or what they are all below.
 pub(super) fn is_reserved(topic: &str) -> bool {
-    topic.strip_prefix(NAMESPACE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// The device whose batches go to this topic. A client identifier may hold a `/`.
-#[must_use]
-pub fn batch_device(topic: &str) -> Option<&str> {
-    topic.strip_prefix(DEVICE_PREFIX)?.strip_suffix(BATCH_SUFFIX)
+    let root = device_batch::RESERVED_PREFIX.trim_end_matches('/');
+    topic == root || device_batch::is_reserved(topic.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device_batch::batch_device;
 
     #[test]
     fn the_namespace_and_its_batches() {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{Connection, Output, Phase, Refused};
+use crate::device_batch::batch_device;
 use crate::mqtt::alias::TopicAliases;
 use crate::mqtt::close::{CloseReason, PublishRefusal};
 use crate::mqtt::connect::MqttVersion;
@@ -33,7 +34,7 @@ impl Connection {
             return Ok(());
         }
         self.check_receive_maximum(replies.version, delivery)?;
-        let batch = reserved::batch_device(topic.as_str());
+        let batch = batch_device(topic.as_str());
         let refusal = if topic.byte_len() > TOPIC_LEN_MAX {
             Some(PublishRefusal::TopicTooLong)
         } else if topic.is_reserved() {
@@ -56,6 +57,7 @@ impl Connection {
             retain,
             dup: parsed.dup,
             sequence: parsed.sequence,
+            maybe_dup: parsed.maybe_dup,
             properties: parsed.properties,
         }));
         Ok(())
@@ -73,7 +75,7 @@ impl Connection {
             | Phase::Draining { .. }
             | Phase::Closed => None,
         };
-        match reserved::batch_device(topic.as_str()) {
+        match batch_device(topic.as_str()) {
             Some(device) if own == Some(device) => None,
             Some(_) => Some(PublishRefusal::ForeignBatch),
             None => Some(PublishRefusal::ReservedTopic),
