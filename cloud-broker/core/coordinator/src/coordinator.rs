@@ -15,7 +15,7 @@ use crate::ids::GroupId;
 use crate::outbox::{Answer, Outbox, Then, Write};
 use crate::placement::partition_of;
 use crate::record::Record;
-use crate::request::{Heartbeat, Join, MemberName, Sync};
+use crate::request::{Heartbeat, JoinGroup, MemberName, SyncGroup};
 use crate::settings::{
     CLIENT_ID_BYTES_MAX, GROUP_ID_BYTES_MAX, GROUPS_MAX, GroupSettings, MEMBER_METADATA_BYTES_MAX,
     MEMBER_PROTOCOLS_MAX, METADATA_BYTES_MAX, SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN,
@@ -103,7 +103,7 @@ impl<A: Copy> Coordinator<A> {
     }
 
     /// A member joins; [`Answer::Join`] follows, perhaps after the rebalance.
-    pub fn join(&mut self, now: Now, asker: A, join: &Join) {
+    pub fn join(&mut self, now: Now, asker: A, join: &JoinGroup) {
         let checked = self.check_join(join);
         let partition = match checked {
             Ok(partition) => partition,
@@ -120,7 +120,7 @@ impl<A: Copy> Coordinator<A> {
     }
 
     /// A member wants its assignment; [`Answer::Sync`] follows, perhaps after the leader's.
-    pub fn sync(&mut self, now: Now, asker: A, sync: &Sync) {
+    pub fn sync(&mut self, now: Now, asker: A, sync: &SyncGroup) {
         let synced = self.member_route(&sync.group).and_then(|_| {
             let group = &sync.group;
             let found = self.with_group(now, group, |group, turn| group.sync(turn, asker, sync));
@@ -249,7 +249,7 @@ impl<A: Copy> Coordinator<A> {
         self.route(group)
     }
 
-    fn check_join(&self, join: &Join) -> Result<u32, GroupError> {
+    fn check_join(&self, join: &JoinGroup) -> Result<u32, GroupError> {
         let partition = self.member_route(&join.group)?;
         if !(SESSION_TIMEOUT_MS_MIN..=SESSION_TIMEOUT_MS_MAX).contains(&join.session_timeout_ms) {
             return Err(GroupError::InvalidSessionTimeout);

@@ -44,6 +44,9 @@ pub enum GroupError {
     /// The group has members.
     #[error("the group has members")]
     NonEmptyGroup,
+    /// The coordinator is not here, or has no topic yet: find it again.
+    #[error("not the coordinator")]
+    NotCoordinator,
     /// The offset's metadata is too long.
     #[error("the offset's metadata is too long")]
     OffsetMetadataTooLarge,

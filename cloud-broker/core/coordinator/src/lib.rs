@@ -35,7 +35,9 @@ pub use ids::{GroupId, InstanceId, MemberId, TopicName};
 pub use outbox::{Answer, Joined, JoinedMember, OffsetVerdict, Synced, Write};
 pub use placement::partition_of;
 pub use record::{CommittedOffset, GroupMetadata, Record, RecordError, SavedMember};
-pub use request::{Commit, Heartbeat, Join, MemberName, OffsetToCommit, Protocol, Sync};
+pub use request::{
+    CommitOffsets, Heartbeat, JoinGroup, MemberName, OffsetToCommit, Protocol, SyncGroup,
+};
 pub use settings::{
     GROUP_ID_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX, GROUP_OFFSETS_MAX, GROUPS_MAX,
     GroupSettings, MEMBER_METADATA_BYTES_MAX, MEMBER_PROTOCOLS_MAX, METADATA_BYTES_MAX,

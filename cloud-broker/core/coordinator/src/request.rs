@@ -25,7 +25,7 @@ pub struct Protocol {
 
 /// A member wants to take part in the next generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Join {
+pub struct JoinGroup {
     /// The group.
     pub group: GroupId,
     /// Who joins.
@@ -52,7 +52,7 @@ pub struct Join {
 
 /// A member wants its assignment, and the leader brings everybody's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sync {
+pub struct SyncGroup {
     /// The group.
     pub group: GroupId,
     /// Who.
@@ -80,7 +80,7 @@ pub struct Heartbeat {
 
 /// Offsets are to be committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
+pub struct CommitOffsets {
     /// The group.
     pub group: GroupId,
     /// Who; without an id and in generation −1: somebody outside of the group.

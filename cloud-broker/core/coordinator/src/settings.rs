@@ -15,10 +15,10 @@ pub const CLIENT_ID_BYTES_MAX: usize = 1024;
 pub const GROUPS_MAX: usize = 100_000;
 
 /// Members of one group, those that were only given an id included (Kafka's `group.max.size`).
-pub const GROUP_MEMBERS_MAX: usize = 5_000;
+pub const GROUP_MEMBERS_MAX: usize = 2_000;
 
 /// Protocols that a member may offer.
-pub const MEMBER_PROTOCOLS_MAX: usize = 32;
+pub const MEMBER_PROTOCOLS_MAX: usize = 16;
 
 /// Bytes of the protocols that a member may offer, names and metadata.
 pub const MEMBER_METADATA_BYTES_MAX: usize = 256 << 10;

@@ -7,14 +7,14 @@ use crate::group::{Phase, Turn};
 use crate::ids::{GroupId, TopicName};
 use crate::outbox::{Answer, OffsetVerdict, Then, Write};
 use crate::record::{CommittedOffset, Record, encode_batch};
-use crate::request::{Commit, OffsetToCommit};
+use crate::request::{CommitOffsets, OffsetToCommit};
 use crate::settings::{
     GROUP_OFFSETS_MAX, GROUPS_MAX, OFFSET_METADATA_BYTES_MAX, OFFSETS_BYTES_MAX,
 };
 
 impl<A: Copy> Coordinator<A> {
     /// Commits offsets; [`Answer::Commit`] follows.
-    pub fn commit(&mut self, now: Now, asker: A, commit: Commit) {
+    pub fn commit(&mut self, now: Now, asker: A, commit: CommitOffsets) {
         let all_refused = |error| {
             let verdicts = commit.offsets.iter().map(|offset| verdict(offset, Err(error)));
             Answer::Commit(verdicts.collect())
@@ -80,7 +80,7 @@ impl<A: Copy> Coordinator<A> {
     }
 
     /// Whether this may commit to the group at all (`ClassicGroup.validateOffsetCommit`).
-    fn check_commit(&mut self, now: Now, commit: &Commit) -> Result<u32, GroupError> {
+    fn check_commit(&mut self, now: Now, commit: &CommitOffsets) -> Result<u32, GroupError> {
         let partition = self.route(&commit.group)?;
         let Self { groups, settings, out, .. } = self;
         let Some(group) = groups.get_mut(&commit.group) else {
@@ -153,7 +153,7 @@ struct Room {
     bytes: usize,
 }
 
-fn record_of(commit: &Commit, offset: &OffsetToCommit, now: Now) -> Record {
+fn record_of(commit: &CommitOffsets, offset: &OffsetToCommit, now: Now) -> Record {
     let expires = commit.retention_ms.map(|retention| {
         let retention = i64::try_from(retention).unwrap_or(i64::MAX);
         wire::time::UnixMs(now.wall.0.saturating_add(retention))

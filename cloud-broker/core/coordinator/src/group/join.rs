@@ -5,12 +5,12 @@ use super::{Group, Initial, Member, Phase, Turn};
 use crate::error::GroupError;
 use crate::ids::{InstanceId, MemberId};
 use crate::outbox::{Answer, Joined, JoinedMember, Then};
-use crate::request::Join;
+use crate::request::JoinGroup;
 use crate::settings::{GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX, NEW_MEMBER_JOIN_TIMEOUT_MS};
 
 impl<A: Copy> Group<A> {
     /// Takes a join. It is answered now or when the rebalance is through.
-    pub(crate) fn join(&mut self, turn: &mut Turn<'_, A>, asker: A, join: &Join) {
+    pub(crate) fn join(&mut self, turn: &mut Turn<'_, A>, asker: A, join: &JoinGroup) {
         if let Err(error) = self.try_join(turn, asker, join) {
             let member = match error {
                 GroupError::MemberIdRequired => join.fresh_id.clone(),
@@ -24,7 +24,7 @@ impl<A: Copy> Group<A> {
         &mut self,
         turn: &mut Turn<'_, A>,
         asker: A,
-        join: &Join,
+        join: &JoinGroup,
     ) -> Result<(), GroupError> {
         self.check_protocols(join)?;
         if join.member.id.as_str().is_empty() {
@@ -39,7 +39,7 @@ impl<A: Copy> Group<A> {
         &mut self,
         turn: &mut Turn<'_, A>,
         asker: A,
-        join: &Join,
+        join: &JoinGroup,
     ) -> Result<(), GroupError> {
         if let Some(instance) = &join.member.instance
             && let Some(old) = self.instances.get(instance).cloned()
@@ -61,7 +61,7 @@ impl<A: Copy> Group<A> {
         &mut self,
         turn: &mut Turn<'_, A>,
         asker: A,
-        join: &Join,
+        join: &JoinGroup,
     ) -> Result<(), GroupError> {
         let id = &join.member.id;
         self.check_name(&join.member)?;
@@ -97,7 +97,7 @@ impl<A: Copy> Group<A> {
         Ok(())
     }
 
-    fn add(&mut self, turn: &mut Turn<'_, A>, asker: A, id: MemberId, join: &Join) {
+    fn add(&mut self, turn: &mut Turn<'_, A>, asker: A, id: MemberId, join: &JoinGroup) {
         let member = Member::new(join, asker, turn.now.mono + NEW_MEMBER_JOIN_TIMEOUT_MS);
         self.bytes += member.bytes();
         if self.members.is_empty() {
@@ -117,7 +117,7 @@ impl<A: Copy> Group<A> {
     }
 
     /// A member joins again; an earlier join of its that still waits is told to try again.
-    fn rejoin(&mut self, asker: A, turn: &mut Turn<'_, A>, join: &Join) {
+    fn rejoin(&mut self, asker: A, turn: &mut Turn<'_, A>, join: &JoinGroup) {
         let id = &join.member.id;
         let Some(member) = self.members.get_mut(id) else {
             return;
@@ -138,7 +138,7 @@ impl<A: Copy> Group<A> {
         &mut self,
         turn: &mut Turn<'_, A>,
         asker: A,
-        join: &Join,
+        join: &JoinGroup,
         (instance, old): (&InstanceId, &MemberId),
     ) -> Result<(), GroupError> {
         self.check_bytes(turn, join)?;
@@ -221,7 +221,7 @@ impl<A: Copy> Group<A> {
     }
 
     /// Whether the member has something in common with all others.
-    fn check_protocols(&self, join: &Join) -> Result<(), GroupError> {
+    fn check_protocols(&self, join: &JoinGroup) -> Result<(), GroupError> {
         let own = join.member.instance.as_ref().and_then(|instance| self.instances.get(instance));
         let is_own = |id: &MemberId| *id == join.member.id || Some(id) == own;
         let others = || self.members.iter().filter(|(id, _)| !is_own(id));
@@ -234,7 +234,7 @@ impl<A: Copy> Group<A> {
         if fits { Ok(()) } else { Err(GroupError::InconsistentGroupProtocol) }
     }
 
-    fn check_room(&self, turn: &Turn<'_, A>, join: &Join) -> Result<(), GroupError> {
+    fn check_room(&self, turn: &Turn<'_, A>, join: &JoinGroup) -> Result<(), GroupError> {
         let pending = self.pending.keys().filter(|id| **id != join.member.id).count();
         if self.members.len() + pending >= GROUP_MEMBERS_MAX {
             return Err(GroupError::GroupMaxSizeReached);
@@ -242,7 +242,7 @@ impl<A: Copy> Group<A> {
         self.check_bytes(turn, join)
     }
 
-    fn check_bytes(&self, turn: &Turn<'_, A>, join: &Join) -> Result<(), GroupError> {
+    fn check_bytes(&self, turn: &Turn<'_, A>, join: &JoinGroup) -> Result<(), GroupError> {
         let names = join.client_id.len() + join.client_host.len() + join.fresh_id.as_str().len();
         let bytes = protocols_bytes(&join.protocols) + 2 * names;
         if self.bytes + bytes > GROUP_METADATA_BYTES_MAX || bytes > turn.bytes_left {

@@ -5,7 +5,7 @@ use wire::time::MonoMs;
 
 use crate::ids::{InstanceId, MemberId};
 use crate::record::SavedMember;
-use crate::request::{Join, Protocol};
+use crate::request::{JoinGroup, Protocol};
 use crate::settings::REBALANCE_TIMEOUT_MS_MIN;
 
 /// What a member takes of memory beside its texts and metadata, rounded up.
@@ -35,7 +35,7 @@ pub(crate) struct Member<A> {
 
 impl<A: Copy> Member<A> {
     /// Somebody who joins and waits; `deadline` is when that ends.
-    pub(crate) fn new(join: &Join, asker: A, deadline: MonoMs) -> Self {
+    pub(crate) fn new(join: &JoinGroup, asker: A, deadline: MonoMs) -> Self {
         Self {
             instance: join.member.instance.clone(),
             client_id: join.client_id.clone(),
@@ -88,7 +88,7 @@ impl<A: Copy> Member<A> {
     }
 
     /// Takes over what a member offers that joins again.
-    pub(crate) fn rejoin(&mut self, join: &Join) {
+    pub(crate) fn rejoin(&mut self, join: &JoinGroup) {
         self.protocols.clone_from(&join.protocols);
         self.rebalance_timeout_ms = join.rebalance_timeout_ms;
         self.session_timeout_ms = join.session_timeout_ms;

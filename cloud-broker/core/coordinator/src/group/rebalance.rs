@@ -1,6 +1,6 @@
 //! From one generation to the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -169,13 +169,18 @@ impl<A: Copy> Group<A> {
 
     /// The protocol that most members like best among those that all offer; of several the first by name.
     pub(super) fn vote(&self) -> Option<String> {
+        let mut offers: BTreeMap<&str, usize> = BTreeMap::new();
+        for member in self.members.values() {
+            // A protocol that a member names twice is offered once.
+            let names: BTreeSet<&str> = member.protocols.iter().map(|p| p.name.as_str()).collect();
+            for name in names {
+                *offers.entry(name).or_default() += 1;
+            }
+        }
+        let common = |name: &str| offers.get(name).is_some_and(|&by| by >= self.members.len());
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            let best = member
-                .protocols
-                .iter()
-                .find(|offered| self.members.values().all(|other| other.offers(&offered.name)));
-            if let Some(best) = best {
+            if let Some(best) = member.protocols.iter().find(|offered| common(&offered.name)) {
                 *votes.entry(&best.name).or_default() += 1;
             }
         }

@@ -1,16 +1,18 @@
 //! SyncGroup and Heartbeat.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::{Group, Phase, Turn};
 use crate::error::GroupError;
 use crate::ids::MemberId;
 use crate::outbox::{Answer, Synced, Then};
-use crate::request::{Heartbeat, MemberName, Sync};
+use crate::request::{Heartbeat, MemberName, SyncGroup};
 
 impl<A: Copy> Group<A> {
     /// Takes a sync. It is answered now, or when the leader's assignments are saved.
-    pub(crate) fn sync(&mut self, turn: &mut Turn<'_, A>, asker: A, sync: &Sync) {
+    pub(crate) fn sync(&mut self, turn: &mut Turn<'_, A>, asker: A, sync: &SyncGroup) {
         if let Err(error) = self.try_sync(turn, asker, sync) {
             turn.out.answer(asker, Answer::Sync(Err(error)));
         }
@@ -20,7 +22,7 @@ impl<A: Copy> Group<A> {
         &mut self,
         turn: &mut Turn<'_, A>,
         asker: A,
-        sync: &Sync,
+        sync: &SyncGroup,
     ) -> Result<(), GroupError> {
         let id = &sync.member.id;
         self.check_member(&sync.member, sync.generation)?;
@@ -60,17 +62,13 @@ impl<A: Copy> Group<A> {
     }
 
     /// Hands out the write of the leader's assignments. Who is not in them gets nothing.
-    fn assign(&mut self, turn: &mut Turn<'_, A>, sync: &Sync) -> Result<(), GroupError> {
-        let assigned = |id: &MemberId| {
-            let found = sync.assignments.iter().find(|(member, _)| member == id);
-            found.map_or(Bytes::new(), |(_, assignment)| assignment.clone())
-        };
-        let assignments: Vec<_> =
-            self.members.keys().map(|id| (id.clone(), assigned(id))).collect();
-        let record = self.record(|id, _| {
-            let found = assignments.binary_search_by(|(member, _)| member.cmp(id));
-            found.map_or(Bytes::new(), |at| assignments[at].1.clone())
-        });
+    fn assign(&mut self, turn: &mut Turn<'_, A>, sync: &SyncGroup) -> Result<(), GroupError> {
+        let given: BTreeMap<&MemberId, &Bytes> =
+            sync.assignments.iter().map(|(id, assignment)| (id, assignment)).collect();
+        let assigned = |id: &MemberId| given.get(id).map_or(Bytes::new(), |&bytes| bytes.clone());
+        let record = self.record(|id, _| assigned(id));
+        let members = self.members.keys();
+        let assignments = members.map(|id| (id.clone(), assigned(id))).collect();
         let group = self.id.clone();
         let then = Then::Assign { group, generation: self.generation, assignments };
         self.write(turn, record, then)
