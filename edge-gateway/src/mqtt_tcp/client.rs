@@ -34,8 +34,12 @@ const READ_BYTES_MAX: usize = 64 << 10;
 /// Bytes of publishes that a connection may hold beside those that the store thread has; beyond it the socket is not read.
 const WAITING_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes that wait to be sent at which no more messages for the client are taken, and its socket is not read any more.
+/// Bytes that wait to be sent at which no more messages for the client are taken.
 const UNSENT_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of answers, beside those messages, at which its socket is not read any more. Messages alone do not come so far: a
+/// slow subscriber's pings and acknowledgements must still be read.
+const UNSENT_ANSWERS_MAX: usize = 64 << 10;
 
 /// Mail read between two looks at the other things that may have happened.
 const MAIL_AT_ONCE: usize = 256;
@@ -211,6 +215,12 @@ impl Client {
             && self.unsent.is_empty()
     }
 
+    fn unsent_max(&self) -> usize {
+        // One message may overshoot its limit.
+        let message = self.edge.limits.packet_len_max.get() as usize;
+        UNSENT_BYTES_MAX + message + UNSENT_ANSWERS_MAX
+    }
+
     async fn wait(&mut self) -> Wake {
         let clock = self.edge.clock;
         let deadline = self.machine.next_deadline().map(|at| clock.instant_at(at));
@@ -218,7 +228,7 @@ impl Client {
         let reads = self.machine.wants_input()
             && self.closing.is_none()
             && waiting < WAITING_BYTES_MAX
-            && self.unsent.len() < UNSENT_BYTES_MAX;
+            && self.unsent.len() < self.unsent_max();
         let wanted = staged_units(waiting);
         // One batch at a time: what is committed reaches the hub in order, and does not pile up here.
         let hands_over =

@@ -1,5 +1,6 @@
 //! Connections come and go, sessions begin and end (v5 3.1.2.4, 3.1.2.11.2, 3.1.4), and wills are published.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use wire::time::MonoMs;
@@ -46,6 +47,7 @@ impl Hub {
         }
         let mut back = state.suspend();
         back.extend(undelivered);
+        back.extend(take_forwards(&mut self.effects, place));
         session.parked = state;
         let (count, bytes) = (session.queue.len(), session.queue.bytes());
         session.queue.give_back(back);
@@ -104,6 +106,7 @@ impl Hub {
         let queue = std::mem::take(&mut session.queue);
         self.queued -= queue.len();
         self.queued_bytes -= queue.bytes();
+        self.dropped(DropReason::Ended, queue.len());
         self.remove_if_unused(client);
     }
 
@@ -210,4 +213,16 @@ impl Hub {
             self.clients.remove(&session.client_id);
         }
     }
+}
+
+/// Takes out what is on its way to a connection and was not polled.
+fn take_forwards(effects: &mut VecDeque<Effect>, place: Place) -> Vec<Forward> {
+    let mut taken = Vec::new();
+    for effect in std::mem::take(effects) {
+        match effect {
+            Effect::Forward { place: to, forward } if to == place => taken.push(forward),
+            other => effects.push_back(other),
+        }
+    }
+    taken
 }
