@@ -3,7 +3,8 @@
 use broker_coordinator::{
     CommitOffsets, GROUP_ID_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX,
     GROUP_OFFSETS_MAX, GROUPS_MAX, GroupError, GroupId, MEMBER_METADATA_BYTES_MAX,
-    MEMBER_PROTOCOLS_MAX, METADATA_BYTES_MAX, Protocol,
+    MEMBER_PROTOCOLS_MAX, METADATA_BYTES_MAX, OFFSET_METADATA_BYTES_MAX, OFFSETS_BYTES_MAX,
+    Protocol,
 };
 use bytes::Bytes;
 
@@ -119,4 +120,36 @@ fn offsets_of_a_group() {
     // What is there may move on.
     let asker = world.send_commit(commit(0..1));
     assert_eq!(world.take_commit(asker)[0].outcome, Ok(()));
+}
+
+#[test]
+fn offsets_of_all_groups() {
+    let mut world = World::new();
+    let commit = |group: &str| CommitOffsets {
+        group: GroupId::from(group),
+        member: name("", None),
+        generation: -1,
+        retention_ms: None,
+        offsets: (0..1_500)
+            .map(|partition| {
+                let mut offset = to_commit(partition, 1);
+                offset.metadata = "x".repeat(OFFSET_METADATA_BYTES_MAX);
+                offset
+            })
+            .collect(),
+    };
+    let fits = |world: &mut World, group: &str| {
+        let asker = world.send_commit(commit(group));
+        world.journal.clear();
+        world.take_commit(asker).iter().all(|verdict| verdict.outcome.is_ok())
+    };
+    // Again and again the same takes no more than once.
+    assert!((0..5).all(|_| fits(&mut world, "0")));
+    let mut groups = 1;
+    while fits(&mut world, &groups.to_string()) {
+        groups += 1;
+        assert!(groups * 1_500 * OFFSET_METADATA_BYTES_MAX <= OFFSETS_BYTES_MAX, "{groups}");
+    }
+    assert!((groups + 1) * 1_500 * (OFFSET_METADATA_BYTES_MAX + 256) > OFFSETS_BYTES_MAX);
+    assert!(fits(&mut world, "0"), "it still may move on");
 }

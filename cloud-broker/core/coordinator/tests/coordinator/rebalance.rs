@@ -1,6 +1,6 @@
 //! Members come and go.
 
-use broker_coordinator::{Answer, GroupError, MemberId};
+use broker_coordinator::{Answer, GroupError, GroupId, MemberId, SyncGroup};
 
 use crate::harness::{DELAY_MS, REBALANCE_MS, SESSION_MS, World, name, protocols};
 
@@ -307,4 +307,26 @@ fn what_the_log_does_not_take_is_tried_again() {
     world.is_full = false;
     world.wait(5_000);
     assert_eq!(world.journal.len(), written + 1, "once, and no more");
+}
+
+#[test]
+fn assignments_of_a_generation_that_has_passed_are_void() {
+    let mut world = World::new();
+    let joining = world.join("g", "");
+    world.wait(DELAY_MS);
+    let joined = world.take_join(joining).unwrap();
+    let sync = SyncGroup {
+        group: GroupId::from("g"),
+        member: name(joined.member.as_str(), None),
+        generation: 1,
+        protocol_type: None,
+        protocol: None,
+        assignments: vec![(joined.member.clone(), "x".into())],
+    };
+    let syncing = world.asker();
+    world.coordinator.sync(world.now, syncing, &sync);
+    // Somebody comes before the assignments are in the log.
+    world.join("g", "");
+    assert_eq!(world.take_sync(syncing), Err(GroupError::RebalanceInProgress));
+    assert_eq!(world.state(), "PreparingRebalance");
 }

@@ -11,6 +11,10 @@ fn members_go_on_after_a_restart() {
     let mut world = World::new();
     let members = world.stable(3);
     world.commit(members[1].member.as_str(), 1, &[(0, 42)]);
+    world.now.mono = world.now.mono + 5 * SESSION_MS;
+    let mut silent = World::replayed(world.journal.clone(), world.now);
+    silent.wait(SESSION_MS - 1);
+    assert_eq!(silent.state(), "Stable", "they have a whole session to come back");
     let mut again = World::replayed(world.journal.clone(), world.now);
     assert_eq!((again.state(), again.offset(0)), ("Stable", Some(42)));
     for member in &members {
