@@ -58,6 +58,8 @@ process::layered! {
         auto_create_topics: bool = "CULVERT_BROKER_AUTO_CREATE_TOPICS",
         /// Partitions of topics that clients make by asking for them.
         default_partitions: u32 = "CULVERT_BROKER_DEFAULT_PARTITIONS",
+        /// Largest replication factor that clients may ask for when they make topics; everything is stored once.
+        replication_factor_max: i16 = "CULVERT_BROKER_REPLICATION_FACTOR_MAX",
         /// Bytes of a file of the write-ahead log. Larger files are fewer.
         wal_file_bytes: u32 = "CULVERT_BROKER_WAL_FILE_BYTES",
         /// Memory for what was written last, in bytes: consumers at the end of the log are served from it.
@@ -90,6 +92,8 @@ pub struct Settings {
     pub auto_create_topics: bool,
     /// Partitions of topics made that way, as Kafka's `num.partitions`.
     pub default_partitions: u32,
+    /// Largest replication factor that clients may ask for. It says nothing here, and tools ask for what they are used to.
+    pub replication_factor_max: i16,
     /// Bytes of a file of the write-ahead log.
     pub wal_file_bytes: u32,
     /// Memory for what was written last, in bytes.
@@ -133,6 +137,7 @@ impl Settings {
             insecure: false,
             auto_create_topics: true,
             default_partitions: 1,
+            replication_factor_max: 3,
             wal_file_bytes: 128 << 20,
             tail_bytes: 64 << 20,
             request_memory_bytes: 256 << 20,
@@ -152,6 +157,9 @@ impl Settings {
         if !(1..=TOPIC_PARTITIONS_MAX).contains(&self.default_partitions) {
             let detail = format!("a topic has 1 to {TOPIC_PARTITIONS_MAX} partitions");
             return wrong("default_partitions", detail);
+        }
+        if self.replication_factor_max < 1 {
+            return wrong("replication_factor_max", "at least 1".to_owned());
         }
         if !(WAL_FILE_BYTES_MIN..=WAL_FILE_BYTES_MAX).contains(&self.wal_file_bytes) {
             let detail = format!("{WAL_FILE_BYTES_MIN} to {WAL_FILE_BYTES_MAX} bytes");
@@ -193,6 +201,9 @@ impl Config {
             insecure: self.insecure.unwrap_or(defaults.insecure),
             auto_create_topics: self.auto_create_topics.unwrap_or(defaults.auto_create_topics),
             default_partitions: self.default_partitions.unwrap_or(defaults.default_partitions),
+            replication_factor_max: self
+                .replication_factor_max
+                .unwrap_or(defaults.replication_factor_max),
             wal_file_bytes: self.wal_file_bytes.unwrap_or(defaults.wal_file_bytes),
             tail_bytes: self.tail_bytes.unwrap_or(defaults.tail_bytes),
             request_memory_bytes: self
@@ -279,6 +290,7 @@ mod tests {
             (config(|c| c.tls_key = None), "tls_key"),
             (config(|c| c.uplink_topics = Some(vec!["a b".into()])), "uplink_topics"),
             (config(|c| c.default_partitions = Some(0)), "default_partitions"),
+            (config(|c| c.replication_factor_max = Some(0)), "replication_factor_max"),
             (config(|c| c.wal_file_bytes = Some(1)), "wal_file_bytes"),
             (config(|c| c.request_memory_bytes = Some(1)), "request_memory_bytes"),
             (config(|c| c.kafka_advertise = Some("broker".into())), "kafka_advertise"),

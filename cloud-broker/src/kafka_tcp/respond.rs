@@ -58,6 +58,7 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
                 Reply::None if answer.failed => return Err(ConnectionEnd::ProduceFailed),
                 Reply::None => return Ok(()),
             },
+            Answer::Admin(answer) => answer.into_response(),
             Answer::Metadata(response) => (*response).into(),
             Answer::Fetch(answer) => {
                 let memory = &self.shared.response_memory;
@@ -105,7 +106,11 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
             self.shared.engine.request(event, Held::default()).await?;
             answer = match self.answer(token).await? {
                 Answer::Lookup(answer) => answer,
-                Answer::Fetch(_) | Answer::Metadata(_) | Answer::Produce(_) | Answer::Uplink(_) => {
+                Answer::Admin(_)
+                | Answer::Fetch(_)
+                | Answer::Metadata(_)
+                | Answer::Produce(_)
+                | Answer::Uplink(_) => {
                     return Err(ConnectionEnd::EngineGone(EngineGone));
                 }
             };

@@ -24,6 +24,10 @@ pub const ADVERTISED: &[Advertised] = &[
     advertised(ApiKey::ListOffsets, 1, 10),
     advertised(ApiKey::Metadata, 0, 13),
     advertised(ApiKey::ApiVersions, 0, 4),
+    advertised(ApiKey::CreateTopics, 2, 7),
+    advertised(ApiKey::DeleteTopics, 1, 6),
+    advertised(ApiKey::InitProducerId, 0, 5),
+    advertised(ApiKey::DescribeConfigs, 1, 4),
 ];
 
 /// Whether requests of this API and version are read: advertised, and known to the message definitions.

@@ -23,7 +23,7 @@ use crate::ids::{PartitionKey, TopicNo};
 pub const BATCHES_KEPT: usize = 5;
 
 /// Producers that one log remembers, each counted once per partition. Beyond it the one that was idle longest is
-/// forgotten. One takes about 300 bytes.
+/// forgotten. One takes about 400 bytes.
 pub const PRODUCERS_MAX: usize = 1 << 18;
 
 /// How long an idle producer is remembered, as Kafka's `producer.id.expiration.ms`.
@@ -47,19 +47,28 @@ pub(crate) struct ProducerBatch {
     pub(crate) epoch: i16,
     pub(crate) base: StreamSeq,
     pub(crate) count: u32,
+    /// The broker's time, if the batch bears that instead of its producer's.
+    pub(crate) append_time: Option<UnixMs>,
 }
 
 /// How a batch compares with what its producer has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// It is one of the last batches, which has this offset.
-    Copy(Offset),
+    /// It is one of the last batches.
+    Copy(Original),
     /// It belongs to an epoch that is over.
     Fenced,
     /// It comes next.
     Next,
     /// Batches are missing before it, or it is older than what is remembered.
     OutOfOrder,
+}
+
+/// What the original of a copy was answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Original {
+    pub(crate) base_offset: Offset,
+    pub(crate) append_time: Option<UnixMs>,
 }
 
 impl ProducerBatch {
@@ -74,6 +83,8 @@ impl ProducerBatch {
             epoch: header.producer_epoch,
             base: StreamSeq::new(header.base_sequence)?,
             count: header.record_count,
+            append_time: (header.attributes & RecordBatchHeader::LOG_APPEND_TIME != 0)
+                .then_some(header.max_timestamp),
         })
     }
 
@@ -106,7 +117,7 @@ struct Producer {
 struct PastBatch {
     base: StreamSeq,
     last: StreamSeq,
-    base_offset: Offset,
+    original: Original,
 }
 
 impl Default for Producers {
@@ -136,7 +147,7 @@ impl Producers {
         let past = &producer.batches[..producer.len];
         let copy = past.iter().find(|p| p.base == batch.base && p.last == batch.last());
         match (copy, past.last()) {
-            (Some(copy), _) => Place::Copy(copy.base_offset),
+            (Some(copy), _) => Place::Copy(copy.original),
             (None, Some(newest)) if newest.last.plus(1) == batch.base => Place::Next,
             (None, _) => Place::OutOfOrder,
         }
@@ -150,7 +161,8 @@ impl Producers {
         }
         let use_no = self.next_use;
         self.next_use += 1;
-        let past = PastBatch { base: batch.base, last: batch.last(), base_offset };
+        let original = Original { base_offset, append_time: batch.append_time };
+        let past = PastBatch { base: batch.base, last: batch.last(), original };
         let fresh = Producer {
             epoch: batch.epoch,
             batches: [past; BATCHES_KEPT],
@@ -216,7 +228,7 @@ mod tests {
 
     fn batch(epoch: i16, base: i32, count: u32) -> ProducerBatch {
         let base = StreamSeq::new(base).unwrap();
-        ProducerBatch { producer: producer(1), epoch, base, count }
+        ProducerBatch { producer: producer(1), epoch, base, count, append_time: None }
     }
 
     /// Producers of whom the first has written these batches, one offset for each record.
@@ -231,9 +243,13 @@ mod tests {
         producers
     }
 
+    fn copy_of(offset: i64) -> Place {
+        Place::Copy(Original { base_offset: Offset(offset), append_time: None })
+    }
+
     #[test]
     fn batches_follow_each_other_are_copies_or_are_turned_away() {
-        use Place::{Copy, Fenced, Next, OutOfOrder};
+        use Place::{Fenced, Next, OutOfOrder};
         let ten: Vec<_> = (0..10).map(|i| batch(2, 3 * i, 3)).collect();
         for (before, asked, expected) in [
             // A producer that the partition does not know begins anywhere.
@@ -244,12 +260,12 @@ mod tests {
             (&ten[..2], batch(2, 7, 1), OutOfOrder),
             (&ten[..2], batch(2, 5, 2), OutOfOrder),
             // Copies: the same first and last sequence, nothing less.
-            (&ten[..2], batch(2, 0, 3), Copy(Offset(100))),
-            (&ten[..2], batch(2, 3, 3), Copy(Offset(103))),
+            (&ten[..2], batch(2, 0, 3), copy_of(100)),
+            (&ten[..2], batch(2, 3, 3), copy_of(103)),
             (&ten[..2], batch(2, 3, 2), OutOfOrder),
             (&ten[..2], batch(2, 0, 6), OutOfOrder),
             // Five batches are remembered.
-            (&ten[..], batch(2, 15, 3), Copy(Offset(115))),
+            (&ten[..], batch(2, 15, 3), copy_of(115)),
             (&ten[..], batch(2, 12, 3), OutOfOrder),
             (&ten[..], batch(2, 30, 1), Next),
             // An older epoch is over, a newer one begins at zero.
@@ -275,7 +291,7 @@ mod tests {
         assert_eq!(after(&[last]).place(&batch(0, 1, 4)), Place::OutOfOrder);
         let over = batch(0, i32::MAX - 1, 5);
         let producers = after(&[over]);
-        assert_eq!(producers.place(&over), Place::Copy(Offset(100)));
+        assert_eq!(producers.place(&over), copy_of(100));
         assert_eq!(producers.place(&batch(0, 3, 1)), Place::Next);
         assert_eq!(producers.place(&batch(0, 0, 1)), Place::OutOfOrder);
     }
@@ -283,7 +299,7 @@ mod tests {
     #[test]
     fn a_new_epoch_forgets_the_batches_of_the_old_one() {
         let producers = after(&[batch(0, 0, 3), batch(1, 0, 3)]);
-        assert_eq!(producers.place(&batch(1, 0, 3)), Place::Copy(Offset(103)));
+        assert_eq!(producers.place(&batch(1, 0, 3)), copy_of(103));
         assert_eq!(producers.place(&batch(0, 0, 3)), Place::Fenced);
     }
 
@@ -330,7 +346,7 @@ mod tests {
         producers.note(NOW, &other, Offset(0));
         producers.remove_topic(TopicNo(1));
         assert_eq!(producers.place(&batch(0, 7, 1)), Place::Next);
-        assert_eq!(producers.place(&other), Place::Copy(Offset(0)));
+        assert_eq!(producers.place(&other), copy_of(0));
         assert_eq!(known(&producers).len(), 1);
     }
 }

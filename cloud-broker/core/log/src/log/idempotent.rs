@@ -6,7 +6,7 @@ use wire::time::UnixMs;
 
 use super::{AppendError, Appended, Log};
 use crate::ids::{PartitionKey, SlotNo};
-use crate::producer::{Place, ProducerBatch};
+use crate::producer::{Original, Place, ProducerBatch};
 
 /// What becomes of an idempotent producer's batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum IdempotentOutcome {
     Duplicate {
         /// Offset of the original's first record.
         base_offset: Offset,
+        /// The broker's time that the original bears instead of its producer's, if it does.
+        append_time: Option<UnixMs>,
         /// Answer when this slot is durable, and the original with it; `None`: now.
         answer_after: Option<SlotNo>,
     },
@@ -50,9 +52,12 @@ impl Log {
         let header = self.check(key, &batch)?;
         let produced = ProducerBatch::of(key, &header).ok_or(AppendError::Invalid)?;
         match self.producers.place(&produced) {
-            Place::Copy(base_offset) => {
-                let answer_after = self.slot_for_answer();
-                return Ok(IdempotentOutcome::Duplicate { base_offset, answer_after });
+            Place::Copy(Original { base_offset, append_time }) => {
+                return Ok(IdempotentOutcome::Duplicate {
+                    base_offset,
+                    append_time,
+                    answer_after: self.slot_for_answer(),
+                });
             }
             Place::Fenced => return Err(IdempotentError::Fenced),
             Place::OutOfOrder => return Err(IdempotentError::OutOfOrder),

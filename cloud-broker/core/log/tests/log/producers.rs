@@ -50,8 +50,9 @@ fn a_copy_is_answered_after_its_original() {
     log.append(NOW, a, batch(9, 2, 20)).unwrap();
     let first = numbered(5, 0, 0, 1, 3);
     assert_eq!(appended_at(log.append_idempotent(NOW, a, first.clone())), 2);
-    let copy =
-        |answer_after| Ok(IdempotentOutcome::Duplicate { base_offset: Offset(2), answer_after });
+    let copy = |answer_after| {
+        Ok(IdempotentOutcome::Duplicate { base_offset: Offset(2), append_time: None, answer_after })
+    };
     assert_eq!(log.append_idempotent(NOW, a, first.clone()), copy(Some(SlotNo(1))));
     let slot = log.take_slot().unwrap();
     assert_eq!(log.append_idempotent(NOW, a, first.clone()), copy(Some(SlotNo(1))));
@@ -244,7 +245,7 @@ impl World {
                 made.offset = Some(offset);
                 self.parked.push((appended.slot_no, at, index, offset));
             }
-            Ok(IdempotentOutcome::Duplicate { base_offset, answer_after }) => {
+            Ok(IdempotentOutcome::Duplicate { base_offset, answer_after, .. }) => {
                 self.copies += 1;
                 match answer_after {
                     Some(slot_no) => self.parked.push((slot_no, at, index, base_offset.0)),
