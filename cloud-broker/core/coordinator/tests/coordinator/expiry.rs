@@ -1,6 +1,6 @@
 //! Offsets that nobody comes back for.
 
-use broker_coordinator::{CommitOffsets, GroupId, GroupSettings};
+use broker_coordinator::{CommitOffsets, GroupId, GroupSettings, TopicName};
 
 use crate::harness::{World, name, to_commit};
 
@@ -86,4 +86,34 @@ fn a_search_takes_many_groups_in_steps() {
     assert!((1..1_000).contains(&left), "{left} are left after one step");
     world.wait(1_000);
     assert_eq!(world.coordinator.list().unwrap().len(), 0);
+}
+
+#[test]
+fn offsets_go_with_their_topic() {
+    let mut world = World::new();
+    let member = world.stable(1).remove(0).member;
+    let commit = |group: &str, member: &str, generation, partitions: i32| {
+        let mut offsets: Vec<_> = (0..partitions).map(|p| to_commit(p, 1)).collect();
+        let topic = TopicName::from("other");
+        offsets.push(broker_coordinator::OffsetToCommit { topic, ..to_commit(0, 2) });
+        CommitOffsets {
+            group: GroupId::from(group),
+            member: name(member, None),
+            generation,
+            retention_ms: None,
+            offsets,
+        }
+    };
+    world.send_commit(commit("g", member.as_str(), 1, 2));
+    world.send_commit(commit("large", "", -1, 9_000));
+    world.coordinator.forget_topic(world.now.wall, "t");
+    world.settle();
+    assert_eq!((world.offset(0), world.state()), (None, "Stable"));
+    for group in ["g", "large"] {
+        let left: Vec<_> = world.coordinator.offsets(&GroupId::from(group)).unwrap().collect();
+        assert_eq!(left.len(), 1, "{group}");
+        assert_eq!(left[0].0.as_str(), "other");
+    }
+    let replayed = World::replayed(world.journal.clone(), world.now);
+    assert_eq!(replayed.coordinator.committed(), world.coordinator.committed());
 }
