@@ -10,7 +10,7 @@ use crate::{gen_wire, setup, tidy};
 /// Where the end-to-end tests find the programs they start.
 const BIN_DIR_ENV: &str = "CULVERT_BIN_DIR";
 
-/// Where the end-to-end tests find a Python that has the foreign MQTT client.
+/// Where the end-to-end tests find a Python that has the foreign clients of MQTT and Kafka.
 const PYTHON_ENV: &str = "CULVERT_PYTHON";
 
 /// Packages that devices use: they must build without an operating system.

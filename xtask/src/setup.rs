@@ -21,8 +21,8 @@ const TOOLS: &[Tool] = &[
     Tool { program: "python3", packages: &["python3", "python3-venv"] },
 ];
 
-/// The Python MQTT client; pinned, because a test that fails must mean that we changed.
-const PAHO: &str = "paho-mqtt==2.1.0";
+/// The Python clients of MQTT and Kafka; pinned, because a test that fails must mean that we changed.
+const PYTHON_CLIENTS: &[&str] = &["confluent-kafka==2.16.1", "paho-mqtt==2.1.0"];
 
 /// Installs what is missing. Does nothing, quickly, when nothing is.
 pub fn install() -> Result<()> {
@@ -30,10 +30,10 @@ pub fn install() -> Result<()> {
         run(command("rustup", &["toolchain", "install", "--no-self-update"]))?;
     }
     install_packages(&missing_packages(is_installed))?;
-    install_paho()
+    install_python_clients()
 }
 
-/// The Python interpreter that has the foreign MQTT client.
+/// The Python interpreter that has the foreign clients.
 pub fn python() -> PathBuf {
     environment().join("bin/python")
 }
@@ -65,16 +65,17 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     run(install)
 }
 
-fn install_paho() -> Result<()> {
+fn install_python_clients() -> Result<()> {
     let environment = environment();
-    let installed = environment.join(PAHO);
+    let installed = environment.join(PYTHON_CLIENTS.join("+"));
     if installed.is_file() {
         return Ok(());
     }
     let path = environment.to_string_lossy();
     run(command("python3", &["-m", "venv", "--clear", &path]))?;
     let python = python();
-    let pip = ["-m", "pip", "install", "--quiet", "--no-input", PAHO];
+    let mut pip = vec!["-m", "pip", "install", "--quiet", "--no-input"];
+    pip.extend(PYTHON_CLIENTS);
     run(command(&python.to_string_lossy(), &pip))?;
     // Written last: an installation that was interrupted is done again.
     std::fs::write(installed, "")?;

@@ -15,6 +15,8 @@ use crate::settings::Settings;
 pub enum Tool {
     /// A C compiler.
     Cc,
+    /// A Python with confluent-kafka.
+    ConfluentKafka,
     /// The Kafka command line.
     Kcat,
     /// `mosquitto_pub` and `mosquitto_sub`.
@@ -31,6 +33,9 @@ impl Tool {
     pub fn require(self) -> Result<()> {
         let (name, found) = match self {
             Self::Cc => ("cc", is_on_path("cc")),
+            Self::ConfluentKafka => {
+                ("a Python with confluent-kafka (CULVERT_PYTHON)", Settings::python().is_some())
+            }
             Self::Kcat => ("kcat", is_on_path("kcat")),
             Self::Mosquitto => ("mosquitto_pub", is_on_path("mosquitto_pub")),
             Self::Paho => {

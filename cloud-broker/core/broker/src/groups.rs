@@ -15,7 +15,7 @@ use broker_log::{FirstBatch, Log, PartitionKey, Piece, SlotNo, TopicNo};
 use bytes::Bytes;
 use wire::ids::Partition;
 use wire::offset::Offset;
-use wire::time::MonoMs;
+use wire::time::{MonoMs, UnixMs};
 
 use crate::event::Asker;
 use crate::handlers::groups::{GroupQuery, GroupRequest};
@@ -178,6 +178,13 @@ impl Groups {
     pub(crate) fn handle_deadlines(&mut self, now: Now) {
         if let Some(running) = &mut self.running {
             running.coordinator.handle_deadlines(now);
+        }
+    }
+
+    /// A topic was deleted.
+    pub(crate) fn topic_gone(&mut self, wall: UnixMs, topic: &str) {
+        if let Some(running) = &mut self.running {
+            running.coordinator.forget_topic(wall, topic);
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use broker_coordinator::GroupSettings;
+use broker_kafka::Response;
 use broker_kafka::generated::Request;
 use broker_kafka::generated::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 use broker_kafka::generated::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
@@ -53,6 +54,7 @@ pub(crate) fn settings() -> BrokerSettings {
         advertised_port: 9092,
         auto_create_topics: true,
         default_partitions: 2,
+        replication_factor_max: 3,
         uplink_topics: BTreeSet::from(["telemetry".to_owned()]),
         offsets_partitions: 3,
         groups: GroupSettings::default(),
@@ -76,7 +78,15 @@ pub(crate) struct Sim {
 impl Sim {
     /// A broker with an empty log and no topics. With `tail_bytes` 0, reads come from files.
     pub(crate) fn new(tail_bytes: usize) -> Self {
-        let image = Image::load(1, &Image::first([7; 16])).unwrap();
+        Self::with(tail_bytes, Image::load(1, &Image::first([7; 16])).unwrap())
+    }
+
+    /// A broker with an empty log and what an earlier life has stored.
+    pub(crate) fn of(image: Image) -> Self {
+        Self::with(0, image)
+    }
+
+    fn with(tail_bytes: usize, image: Image) -> Self {
         let identity = Identity { incarnation: Incarnation([1; 16]), id_seed: SEED };
         let broker = Broker::new(settings(), &identity, empty_log(tail_bytes), image).unwrap();
         let mut sim = Self {
@@ -184,6 +194,22 @@ impl Sim {
         match self.answers.remove(&asker) {
             Some(Answer::Metadata(response)) => *response,
             other => panic!("not a metadata answer: {other:?}"),
+        }
+    }
+
+    /// Carries a request of an administrative API through to its response.
+    pub(crate) fn admin(&mut self, version: i16, request: Request) -> Response {
+        let asker = self.request(version, request);
+        while !self.answers.contains_key(&asker) {
+            self.store_control();
+        }
+        self.admin_answer(asker)
+    }
+
+    pub(crate) fn admin_answer(&mut self, asker: Asker) -> Response {
+        match self.answers.remove(&asker) {
+            Some(Answer::Admin(answer)) => answer.into_response(),
+            other => panic!("not an answer of an administrative API: {other:?}"),
         }
     }
 

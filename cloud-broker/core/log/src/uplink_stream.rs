@@ -128,6 +128,11 @@ impl UplinkStreams {
         }
     }
 
+    /// Forgets the streams of a topic that is gone.
+    pub(crate) fn remove_topic(&mut self, topic_no: TopicNo) {
+        self.streams.retain(|stream, _| stream.key.topic_no != topic_no);
+    }
+
     pub(crate) fn durable(&self, stream: &UplinkStream) -> Option<StreamState> {
         self.streams.get(stream)?.durable
     }

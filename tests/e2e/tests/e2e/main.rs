@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod device_batches;
+mod idempotence;
 mod kafka_clients;
 mod kill;
 mod mqtt_local;
