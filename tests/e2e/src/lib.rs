@@ -35,5 +35,5 @@ pub use settings::{Settings, Tested};
 pub use shim::SyncShim;
 pub use site::{Site, up, wait_until_delivered};
 pub use stage::{Stage, scenario};
-pub use tools::{Tool, run_tool};
+pub use tools::{CONFLUENT_KAFKA_CLIENT, Tool, confluent_kafka, run_tool};
 pub use wait::{PATIENCE, until};

@@ -10,6 +10,10 @@ use anyhow::{Context, Result, bail};
 use crate::process::wait_for_end;
 use crate::settings::Settings;
 
+/// What confluent-kafka is driven by.
+pub const CONFLUENT_KAFKA_CLIENT: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/clients/kafka_client.py");
+
 /// A program that is not ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
@@ -47,6 +51,20 @@ impl Tool {
         }
         Ok(())
     }
+}
+
+/// Runs confluent-kafka's program, `clients/kafka_client.py`, with these arguments, and returns what it printed.
+///
+/// # Errors
+/// If there is no Python for it, or it fails.
+pub fn confluent_kafka(arguments: &[&str], patience: Duration) -> Result<String> {
+    let python = Settings::python().context("CULVERT_PYTHON names no Python")?;
+    let all = [&[CONFLUENT_KAFKA_CLIENT], arguments].concat();
+    let output = run_tool(python, &all, patience)?;
+    if !output.status.success() {
+        bail!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn is_on_path(program: &str) -> bool {
