@@ -1,5 +1,7 @@
 //! The `culvert` command.
 
+mod kafka;
+mod tail;
 mod up;
 
 use std::process::ExitCode;
@@ -15,6 +17,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Prints readings as they arrive in a topic of the log.
+    Tail(tail::Arguments),
     /// Runs a gateway and a broker in one process, with nothing to prepare.
     Up(Box<up::Arguments>),
     /// Prints the version.
@@ -23,6 +27,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Tail(arguments) => tail::run(&arguments),
         Command::Up(arguments) => up::run(&arguments),
         Command::Version => {
             version();
