@@ -1,6 +1,7 @@
 //! The `culvert` command.
 
 mod kafka;
+mod parts;
 mod tail;
 mod up;
 
