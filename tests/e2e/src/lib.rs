@@ -28,7 +28,7 @@ pub use device_batch::{BatchReading, BatchValue, DeviceBatch};
 pub use http::{Answer, get, metric, request};
 pub use kcat::{Record, produce, read_topic};
 pub use ledger::{check_dense, check_device, check_present};
-pub use mosquitto::{Publisher, PublisherReport, publish};
+pub use mosquitto::{Publisher, PublisherReport, Subscriber, publish};
 pub use mqtt::{Client, Connect, Packet, Publish, Version, connect_packet, publish_packet};
 pub use process::{Launch, Process};
 pub use settings::{Settings, Tested};

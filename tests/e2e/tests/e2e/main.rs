@@ -5,6 +5,7 @@ mod bad_input;
 mod device_batches;
 mod kafka_clients;
 mod kill;
+mod mqtt_local;
 mod mqtt_protocol;
 mod operations;
 mod outage;

@@ -9,10 +9,9 @@ use crate::mqtt::frame::FixedHeader;
 use crate::mqtt::publish::{self, Parsed};
 use crate::mqtt::{CloseReason, MqttVersion, SEQUENCE_PROPERTY, Text};
 
-/// Why ours may refuse what the library takes: rules that it leaves out, and QoS 2.
-const STRICTER: [&str; 6] = [
+/// Why ours may refuse what the library takes: rules that it leaves out.
+const STRICTER: [&str; 5] = [
     "DUP on a QoS 0 PUBLISH",
-    "QoS 2 is not supported",
     "U+0000",
     "a length with more bytes than it needs",
     "a subscription identifier",
