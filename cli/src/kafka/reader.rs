@@ -207,15 +207,12 @@ impl TopicReader {
         self.metadata_due = Instant::now();
         match self.retry {
             None => {
-                self.retry = Some(RETRY_FIRST);
                 let reason = error.to_string();
                 self.notices.push_back(Notice::Lost { address: self.address.clone(), reason });
             }
-            Some(wait) => {
-                self.retry = Some((wait * 2).min(RETRY_MAX));
-                tokio::time::sleep(wait).await;
-            }
+            Some(wait) => tokio::time::sleep(wait).await,
         }
+        self.retry = Some(next_wait(self.retry));
         Ok(())
     }
 
@@ -428,6 +425,13 @@ impl TopicReader {
     }
 }
 
+fn next_wait(last: Option<Duration>) -> Duration {
+    last.map_or(RETRY_FIRST, |wait| (wait * 2).min(RETRY_MAX))
+}
+
 fn foreign() -> KafkaError {
     KafkaError::Protocol("something else than was asked for".to_owned())
 }
+
+#[cfg(test)]
+mod tests;
