@@ -14,5 +14,6 @@ mod settings;
 mod shutdown;
 mod spool_full;
 mod sync_faults;
+mod tail;
 mod up;
 mod uplink_alarm;
