@@ -337,3 +337,6 @@ fn will_arrival(message: &Message) -> Arrival {
         acknowledged: false,
     }
 }
+
+#[cfg(test)]
+mod tests;

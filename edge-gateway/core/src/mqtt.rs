@@ -36,9 +36,10 @@ mod sequence;
 mod session;
 mod subscribe;
 mod text;
+mod will;
 
 pub use close::{CloseReason, ConnectRefusal, PublishRefusal, RejectReason};
-pub use connect::{ConnectRequest, MqttVersion, Will};
+pub use connect::{ConnectRequest, MqttVersion};
 pub use connection::{Connection, Output, Refused};
 pub use filter::{Filter, FilterFault};
 pub use limits::{
@@ -62,6 +63,7 @@ pub use subscribe::{
     UnsubscribeRequest,
 };
 pub use text::{Text, Topic};
+pub use will::Will;
 
 #[cfg(test)]
 mod tests;

@@ -58,7 +58,7 @@ impl Hub {
         let expiry_s = session.expiry_s;
         self.dropped(DropReason::Offline, offline);
         if let Some(will) = will {
-            self.bequeath(now, client, will, expiry_s);
+            self.bequeath(now, client, will);
         }
         if expiry_s == 0 {
             self.end_session(now, client);
@@ -157,13 +157,13 @@ impl Hub {
         self.feed(client);
     }
 
-    /// Publishes a will, or sees to it that it is published later; not later than the session ends (v5 3.1.3.2.2).
-    fn bequeath(&mut self, now: MonoMs, client: ClientNo, will: Box<Will>, expiry_s: u32) {
-        let delay_s = will.delay_s.min(expiry_s);
-        if delay_s == 0 {
+    /// Publishes a will, or sees to it that it is published later. If the session ends before, that publishes it (v5
+    /// 3.1.3.2.2).
+    fn bequeath(&mut self, now: MonoMs, client: ClientNo, will: Box<Will>) {
+        if will.delay_s == 0 {
             return self.store_will(now, client, &will);
         }
-        let at = now + u64::from(delay_s) * 1_000;
+        let at = now + u64::from(will.delay_s) * 1_000;
         if let Some(session) = self.sessions.get_mut(&client) {
             session.delayed = Some((at, will));
             self.wills.insert((at, client));

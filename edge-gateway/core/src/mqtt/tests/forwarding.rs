@@ -35,7 +35,7 @@ fn message(topic: &str, payload: &[u8]) -> Message {
     }
 }
 
-fn forward(qos: Qos, payload: &str) -> Forward {
+pub(super) fn forward(qos: Qos, payload: &str) -> Forward {
     let message = Arc::new(message("t", payload.as_bytes()));
     Forward { message, qos, retain: false, subscription_ids: Vec::new() }
 }
