@@ -6,6 +6,7 @@
 
 mod certificates;
 mod chance;
+mod consumer;
 mod device;
 mod http;
 mod kcat;
@@ -22,6 +23,7 @@ mod wait;
 
 pub use certificates::{Authority, Identity};
 pub use chance::Chance;
+pub use consumer::{ClientKind, Consumer, ConsumerPlan};
 pub use device::{Device, DevicePlan, DeviceReport};
 pub use http::{Answer, get, metric, request};
 pub use kcat::{Record, produce, read_topic};
@@ -33,5 +35,5 @@ pub use settings::{Settings, Tested};
 pub use shim::SyncShim;
 pub use site::{Site, up, wait_until_delivered};
 pub use stage::{Stage, scenario};
-pub use tools::{Tool, run_tool};
+pub use tools::{Tool, kafka_tool, run_tool};
 pub use wait::{PATIENCE, until};
