@@ -21,6 +21,8 @@ pub enum Tool {
     Cc,
     /// A Python with confluent-kafka.
     ConfluentKafka,
+    /// Kafka's own clients and tools.
+    KafkaTools,
     /// The Kafka command line.
     Kcat,
     /// `mosquitto_pub` and `mosquitto_sub`.
@@ -40,6 +42,10 @@ impl Tool {
             Self::ConfluentKafka => {
                 ("a Python with confluent-kafka (CULVERT_PYTHON)", Settings::python().is_some())
             }
+            Self::KafkaTools => (
+                "Java with Kafka's tools (CULVERT_JAVA_CLASSES)",
+                is_on_path("java") && Settings::java_classes().is_some(),
+            ),
             Self::Kcat => ("kcat", is_on_path("kcat")),
             Self::Mosquitto => ("mosquitto_pub", is_on_path("mosquitto_pub")),
             Self::Paho => {
@@ -65,6 +71,18 @@ pub fn confluent_kafka(arguments: &[&str], patience: Duration) -> Result<String>
         bail!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Arguments for `java` to run a class of Kafka's tools: quick to start, and small.
+///
+/// # Errors
+/// If the tools are not there.
+pub fn kafka_tool(class: &str) -> Result<Vec<String>> {
+    let classes = Settings::java_classes().context("CULVERT_JAVA_CLASSES names no folder")?;
+    let classes = classes.join("*").to_string_lossy().into_owned();
+    let fixed = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"];
+    let fixed = fixed.map(str::to_owned).into_iter();
+    Ok(fixed.chain([classes, class.to_owned()]).collect())
 }
 
 fn is_on_path(program: &str) -> bool {

@@ -4,10 +4,13 @@ use broker_coordinator::{GroupError, GroupId, Heartbeat, JoinGroup, SyncGroup};
 
 use crate::harness::{World, name};
 
+/// What is wrong, how a good request is spoiled, and what it gets.
+type Case<T> = (&'static str, fn(&mut T), GroupError);
+
 #[test]
 fn joins_that_cannot_be() {
     use GroupError as E;
-    let cases: &[(&str, fn(&mut JoinGroup), E)] = &[
+    let cases: &[Case<JoinGroup>] = &[
         ("no group id", |j| j.group = GroupId::from(""), E::InvalidGroupId),
         ("session too short", |j| j.session_timeout_ms = 5_999, E::InvalidSessionTimeout),
         ("session too long", |j| j.session_timeout_ms = 1_800_001, E::InvalidSessionTimeout),
@@ -29,7 +32,7 @@ fn joins_that_cannot_be() {
 #[test]
 fn syncs_that_do_not_fit() {
     use GroupError as E;
-    let cases: &[(&str, fn(&mut SyncGroup), E)] = &[
+    let cases: &[Case<SyncGroup>] = &[
         ("no group id", |s| s.group = GroupId::from(""), E::InvalidGroupId),
         ("another group", |s| s.group = GroupId::from("other"), E::UnknownMemberId),
         ("another member", |s| s.member = name("m9", None), E::UnknownMemberId),
