@@ -10,17 +10,21 @@ use anyhow::{Context, Result, bail};
 use crate::process::wait_for_end;
 use crate::settings::Settings;
 
-/// A program that is not ours.
+/// A program that is not ours, or that the build of the tests does not bring along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
     /// A C compiler.
     Cc,
+    /// The firmware for a board.
+    Firmware,
     /// The Kafka command line.
     Kcat,
     /// `mosquitto_pub` and `mosquitto_sub`.
     Mosquitto,
     /// A Python with paho-mqtt.
     Paho,
+    /// The emulator that runs the firmware.
+    Qemu,
 }
 
 impl Tool {
@@ -31,14 +35,17 @@ impl Tool {
     pub fn require(self) -> Result<()> {
         let (name, found) = match self {
             Self::Cc => ("cc", is_on_path("cc")),
+            Self::Firmware => ("the firmware", Settings::firmware().is_file()),
             Self::Kcat => ("kcat", is_on_path("kcat")),
             Self::Mosquitto => ("mosquitto_pub", is_on_path("mosquitto_pub")),
             Self::Paho => {
                 ("a Python with paho-mqtt (CULVERT_PYTHON)", Settings::python().is_some())
             }
+            Self::Qemu => ("qemu-system-arm", is_on_path("qemu-system-arm")),
         };
         if !found {
-            bail!("{name} is not there; get it with: cargo xtask setup");
+            let task = if self == Self::Firmware { "firmware" } else { "setup" };
+            bail!("{name} is not there; get it with: cargo xtask {task}");
         }
         Ok(())
     }
