@@ -10,6 +10,7 @@ mod lan9118;
 mod network;
 mod plan;
 mod signal;
+mod stack;
 mod tick;
 
 use core::panic::PanicInfo;
@@ -62,7 +63,9 @@ async fn main(spawner: Spawner) {
     }
     match run(spawner, &plan).await {
         Ok(()) => {
+            let (peak, size) = stack::peak();
             hprintln!("done after {} ms", Instant::now().as_millis());
+            hprintln!("stack: {} of {} bytes used", peak, size);
             host::exit(true)
         }
         Err(error) => {

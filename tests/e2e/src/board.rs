@@ -83,6 +83,18 @@ impl Board {
         self.process.check_running()
     }
 
+    /// Waits for its end with a failure, and returns what it printed.
+    ///
+    /// # Errors
+    /// If it succeeds, or does not end within `patience`.
+    pub fn fail(&mut self, patience: Duration) -> Result<String> {
+        let status = self.process.wait(patience)?;
+        let printed = self.process.output();
+        // 1 is what semihosting makes of a failure; a signal or a fault of the emulator's own is something else.
+        ensure!(status.code() == Some(1), "the firmware ended with {status}: {printed}");
+        Ok(printed)
+    }
+
     /// Waits for its end, and returns what it printed.
     ///
     /// # Errors

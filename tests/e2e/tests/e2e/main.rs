@@ -2,6 +2,7 @@
 //! says what holds.
 
 mod bad_input;
+mod firmware;
 mod kafka_clients;
 mod kill;
 mod mqtt_protocol;
