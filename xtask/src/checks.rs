@@ -17,7 +17,7 @@ const PYTHON_ENV: &str = "CULVERT_PYTHON";
 const FIRMWARE_ENV: &str = "CULVERT_FIRMWARE_DIR";
 
 /// Packages that devices use: they must build without an operating system.
-const BARE_METAL_PACKAGES: &[&str] = &["wire"];
+const BARE_METAL_PACKAGES: &[&str] = &["device-sdk", "wire"];
 
 /// A microcontroller of each kind: Arm Cortex-M3, and RISC-V without atomics.
 const BARE_METAL_TARGETS: &[&str] = &["thumbv7m-none-eabi", "riscv32imc-unknown-none-elf"];
