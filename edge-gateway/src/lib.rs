@@ -5,10 +5,10 @@
 
 mod config;
 mod entropy;
+mod hub_task;
 mod metrics;
 mod mqtt_tcp;
 mod runtime;
-mod sessions;
 mod spool_sqlite;
 mod store_thread;
 mod tls;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use broker_coordinator::{GroupSettings, Now};
 use broker_log::{Log, PartitionKey, SlotNo, SlotToWrite, TopicNo};
 use bytes::Bytes;
 use thiserror::Error;
@@ -10,6 +11,8 @@ use wire::time::{MonoMs, UnixMs};
 use wire::uplink::GoodbyeReason;
 
 use crate::event::{Answer, Asker, ClientId, Effect, Event, SessionId};
+use crate::groups::Groups;
+use crate::handlers::find_coordinator::CoordinatorQuery;
 use crate::handlers::metadata::{Outcome, WaitingMetadata};
 use crate::handlers::produce::{ProduceAnswer, Produced};
 use crate::handlers::{FetchQuery, KafkaRequest, MetadataQuery};
@@ -34,6 +37,10 @@ pub struct BrokerSettings {
     pub default_partitions: u32,
     /// Topics that gateways may append to, besides the control topic.
     pub uplink_topics: BTreeSet<String>,
+    /// Partitions that `__consumer_offsets` is made with, as Kafka's `offsets.topic.num.partitions`.
+    pub offsets_partitions: u32,
+    /// Settings of the group coordinator.
+    pub groups: GroupSettings,
 }
 
 /// Bytes of batches that wait for the disk beyond which [`Broker::wants_appends`] says no. The log turns batches away
@@ -92,6 +99,7 @@ pub struct Broker {
     /// This life, as gateways are told.
     life: Incarnation,
     ids: IdSource,
+    groups: Groups,
     log: Log,
     metadata: Metadata,
     ingest: Ingest,
@@ -104,6 +112,7 @@ pub struct Broker {
 /// An answer that waits until it is durable.
 #[derive(Debug)]
 enum ParkedAnswer {
+    Group(Asker, Box<broker_kafka::Response>),
     Produce(Asker, ProduceAnswer),
     Uplink(ParkedState),
 }
@@ -111,6 +120,7 @@ enum ParkedAnswer {
 /// An answer that waits until topics are stored.
 #[derive(Debug)]
 enum WaitingForTopics {
+    Coordinator(Asker, CoordinatorQuery),
     Hello(Box<WaitingHello>),
     Metadata(Asker, WaitingMetadata),
 }
@@ -142,6 +152,7 @@ impl Broker {
             register(&mut log, topic).ok_or(BrokerError::TooManyPartitions)?;
         }
         Ok(Self {
+            groups: Groups::new(settings.groups),
             settings,
             life: public_life(identity.incarnation),
             ids: IdSource::new(identity.id_seed),
@@ -164,6 +175,7 @@ impl Broker {
                 let ticket = self.metadata.not_stored();
                 self.topics_settled(wall, ticket, out);
             }
+            Event::GroupsRead(chunk) => self.groups.take_chunk(Now { mono, wall }, chunk),
             Event::Kafka(asker, request) => self.kafka(mono, wall, asker, request, out),
             Event::SessionGone(session) => self.end_session(session),
             Event::Uplink { asker, session, identity, request } => match request {
@@ -184,10 +196,11 @@ impl Broker {
         if let Some(write) = self.metadata.poll_write() {
             out.push(Effect::StoreControl(write));
         }
+        self.settle_groups(Now { mono, wall }, out);
     }
 
-    /// Answers fetches whose wait is over, with what there is.
-    pub fn handle_deadlines(&mut self, mono: MonoMs, out: &mut Vec<Effect>) {
+    /// Answers fetches whose wait is over, with what there is; carries out what is due in groups.
+    pub fn handle_deadlines(&mut self, mono: MonoMs, wall: UnixMs, out: &mut Vec<Effect>) {
         while let Some(asker) = self.fetches.due(mono) {
             let Some(query) = self.fetches.take(asker) else {
                 break;
@@ -195,12 +208,15 @@ impl Broker {
             let answer = query.plan(&self.log, self.metadata.image());
             out.push(Effect::Answer(asker, Answer::Fetch(answer)));
         }
+        self.groups.handle_deadlines(Now { mono, wall });
+        self.settle_groups(Now { mono, wall }, out);
     }
 
     /// When [`Broker::handle_deadlines`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<MonoMs> {
-        self.fetches.next_deadline()
+        let groups = self.groups.next_deadline(self.metadata.image());
+        [self.fetches.next_deadline(), groups].into_iter().flatten().min()
     }
 
     /// Whether events that append should be taken: not while too much waits for the disk.
@@ -218,8 +234,12 @@ impl Broker {
     pub fn slot_durable(&mut self, slot_no: SlotNo, out: &mut Vec<Effect>) {
         let durable = self.log.slot_durable(slot_no);
         self.undurable.durable(slot_no);
+        self.groups.slot_durable(slot_no);
         for parked in self.answers.release(durable.slot_no) {
             out.push(match parked {
+                ParkedAnswer::Group(asker, response) => {
+                    Effect::Answer(asker, Answer::Group(response))
+                }
                 ParkedAnswer::Produce(asker, answer) => {
                     Effect::Answer(asker, Answer::Produce(answer))
                 }
@@ -262,6 +282,7 @@ impl Broker {
     ) {
         match request {
             KafkaRequest::Fetch(query) => self.fetch(mono, asker, query, out),
+            KafkaRequest::Group(request) => self.group(Now { mono, wall }, asker, request, out),
             KafkaRequest::Lookup(query) => {
                 let answer = query.look(&self.log, self.metadata.image());
                 out.push(Effect::Answer(asker, Answer::Lookup(answer)));
@@ -404,6 +425,9 @@ impl Broker {
             }
             for waiting in first.remove() {
                 match waiting {
+                    WaitingForTopics::Coordinator(asker, query) => {
+                        self.answer_coordinator(asker, &query, out);
+                    }
                     WaitingForTopics::Hello(waiting) => self.welcome(wall, *waiting, out),
                     WaitingForTopics::Metadata(asker, query) => {
                         self.answer_metadata(asker, &query, out);
@@ -419,7 +443,7 @@ impl Broker {
         for waiting in self.waiting.values_mut() {
             waiting.retain(|waiting| match waiting {
                 WaitingForTopics::Hello(hello) => hello.session != session,
-                WaitingForTopics::Metadata(..) => true,
+                WaitingForTopics::Coordinator(..) | WaitingForTopics::Metadata(..) => true,
             });
         }
     }
@@ -469,6 +493,8 @@ fn not_made(name: &str, error: TopicRefused) -> HelloRefused {
         detail: format!("topic {name:?} cannot be made: {error}"),
     }
 }
+
+mod groups;
 
 #[cfg(test)]
 mod tests;

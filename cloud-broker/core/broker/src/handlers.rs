@@ -1,10 +1,21 @@
 //! One file per Kafka API: what of a request the connection works out, what the broker decides, and what the
 //! connection does with the answer.
 
+pub(crate) mod delete_groups;
+pub(crate) mod describe_groups;
 pub(crate) mod fetch;
+pub(crate) mod find_coordinator;
+pub(crate) mod groups;
+pub(crate) mod heartbeat;
+pub(crate) mod join_group;
+pub(crate) mod leave_group;
+pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;
+pub(crate) mod offset_commit;
+pub(crate) mod offset_fetch;
 pub(crate) mod produce;
+pub(crate) mod sync_group;
 
 use broker_kafka::ErrorCode;
 use broker_kafka::generated::Request;
@@ -17,6 +28,7 @@ use wire::offset::LeaderEpoch;
 use crate::metadata::{Image, Topic};
 
 pub use fetch::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery};
+pub use groups::GroupRequest;
 pub use list_offsets::{LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery};
 pub use metadata::MetadataQuery;
 pub use produce::{CheckedProduce, ProduceAnswer};
@@ -26,6 +38,8 @@ pub use produce::{CheckedProduce, ProduceAnswer};
 pub enum KafkaRequest {
     /// Fetch.
     Fetch(FetchQuery),
+    /// Anything for the group coordinator.
+    Group(GroupRequest),
     /// ListOffsets, or the rest of it.
     Lookup(LookupQuery),
     /// Metadata.
@@ -46,7 +60,7 @@ impl KafkaRequest {
             Request::Produce(produce) => {
                 Some(Self::Produce(CheckedProduce::new(version, &produce)))
             }
-            _ => None,
+            other => GroupRequest::prepare(version, &other).map(Self::Group),
         }
     }
 }

@@ -7,12 +7,12 @@
 //! Invariants: nothing is acknowledged or shown that is not durable, a topic neither; each request gets exactly one answer;
 //! given the same events, times and seed, the same effects come out.
 //!
-//! Deliberately missing: sockets, files, clocks, randomness; consumer groups, transactions, idempotent producers; more
-//! than one broker.
+//! Deliberately missing: sockets, files, clocks, randomness; transactions, idempotent producers; more than one broker.
 
 mod broker;
 mod conn;
 mod event;
+mod groups;
 mod handlers;
 mod ids;
 mod ingest;
@@ -24,10 +24,11 @@ mod sim;
 pub use broker::{Broker, BrokerError, BrokerSettings, BrokerStats, Identity};
 pub use conn::{Received, Reply, RequestInfo, receive};
 pub use event::{Answer, Asker, ClientId, Effect, Event, SessionId};
+pub use groups::{GroupsChunk, GroupsRead};
 pub use handlers::{
-    CheckedProduce, FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, KafkaRequest,
-    LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery, MetadataQuery, ProduceAnswer,
-    ReadPiece,
+    CheckedProduce, FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, GroupRequest,
+    KafkaRequest, LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery, MetadataQuery,
+    ProduceAnswer, ReadPiece,
 };
 pub use ingest::{
     AppendRequest, HelloRequest, RequestError, SESSION_BYTES_MAX, SESSION_FRAMES_MAX, SHARDS,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
+use broker_coordinator::GroupSettings;
 use broker_kafka::generated::Request;
 use broker_kafka::generated::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 use broker_kafka::generated::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
@@ -53,6 +54,8 @@ pub(crate) fn settings() -> BrokerSettings {
         auto_create_topics: true,
         default_partitions: 2,
         uplink_topics: BTreeSet::from(["telemetry".to_owned()]),
+        offsets_partitions: 3,
+        groups: GroupSettings::default(),
     }
 }
 
@@ -64,6 +67,7 @@ pub(crate) struct Sim {
     /// Answers that came out and were not looked at.
     pub(crate) answers: BTreeMap<Asker, Answer>,
     pub(crate) writes: Vec<ControlWrite>,
+    pub(crate) reads: Vec<crate::GroupsRead>,
     files: BTreeMap<FileNo, Vec<u8>>,
     in_flight: Option<SlotNo>,
     next_token: u64,
@@ -82,6 +86,7 @@ impl Sim {
             effects: Vec::new(),
             answers: BTreeMap::new(),
             writes: Vec::new(),
+            reads: Vec::new(),
             files: BTreeMap::new(),
             in_flight: None,
             next_token: 0,
@@ -119,7 +124,7 @@ impl Sim {
     /// Lets time pass.
     pub(crate) fn wait_ms(&mut self, ms: u64) {
         self.now = self.now + ms;
-        self.broker.handle_deadlines(self.now, &mut self.effects);
+        self.broker.handle_deadlines(self.now, self.wall, &mut self.effects);
         self.sort();
     }
 
@@ -228,6 +233,7 @@ impl Sim {
                     let twice = self.answers.insert(asker, answer);
                     assert!(twice.is_none(), "a request was answered twice");
                 }
+                Effect::ReadGroups(read) => self.reads.push(read),
                 Effect::StoreControl(write) => self.writes.push(write),
             }
         }

@@ -5,12 +5,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mqtt_proto::{v3, v5};
+use wire::time::MonoMs;
 
 use super::close::{CloseReason, ConnectRefusal};
 use super::control;
 use super::frame::FixedHeader;
-use super::limits::CLIENT_ID_LEN_MAX;
+use super::limits::{
+    CLIENT_ID_LEN_MAX, TOPIC_LEN_MAX, USER_PROPERTIES_LEN_MAX, USER_PROPERTIES_MAX,
+};
+use super::message::{self, Message};
+use super::publish::PublishProperties;
+use super::qos::Qos;
 use super::reply::Replies;
+use super::reserved;
+use super::text::{Text, Topic};
 
 /// Bytes before the connect flags: a length of two bytes, `MQTT`, the protocol level.
 const FLAGS_AT: usize = 7;
@@ -60,8 +68,45 @@ pub struct ConnectRequest {
     pub clean_start: bool,
     /// Keep-alive time in seconds; 0 means none.
     pub keep_alive_s: u16,
-    /// How long it wants its session to be kept after a disconnect, in seconds. None is kept yet.
+    /// How long it wants its session to be kept after a disconnect, in seconds.
     pub session_expiry_s: u32,
+    /// What is to be published when it is gone.
+    pub will: Option<Box<Will>>,
+}
+
+/// What a client wants to have published when its connection ends without a goodbye (v5 3.1.2.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Will {
+    /// Where to.
+    pub topic: Topic,
+    /// The message, byte for byte.
+    pub payload: Bytes,
+    /// With which quality of service.
+    pub qos: Qos,
+    /// To be kept for future subscribers.
+    pub retain: bool,
+    /// The properties of MQTT 5, if there are any.
+    pub properties: Option<Box<PublishProperties>>,
+    /// How long after the connection, in seconds.
+    pub delay_s: u32,
+}
+
+impl Will {
+    /// The will of `publisher`, as it is published at `now`.
+    #[must_use]
+    pub fn message(&self, publisher: &Arc<str>, now: MonoMs) -> Message {
+        Message {
+            topic: self.topic.clone(),
+            payload: self.payload.clone(),
+            qos: self.qos,
+            retain: self.retain,
+            sequence: None,
+            maybe_dup: false,
+            properties: self.properties.clone(),
+            publisher: Some(Arc::clone(publisher)),
+            expires_at: message::expiry(self.properties.as_deref(), now),
+        }
+    }
 }
 
 impl fmt::Debug for ConnectRequest {
@@ -75,6 +120,7 @@ impl fmt::Debug for ConnectRequest {
             .field("clean_start", &self.clean_start)
             .field("keep_alive_s", &self.keep_alive_s)
             .field("session_expiry_s", &self.session_expiry_s)
+            .field("will", &self.will.as_ref().map(|will| &will.topic))
             .finish()
     }
 }
@@ -84,6 +130,8 @@ impl fmt::Debug for ConnectRequest {
 pub(super) struct Connect {
     pub(super) request: ConnectRequest,
     pub(super) replies: Replies,
+    /// Publishes of QoS 1 and 2 that it takes unacknowledged.
+    pub(super) receive_max: u16,
 }
 
 /// A CONNECT that may not be accepted.
@@ -137,14 +185,16 @@ fn decode_v3(header: FixedHeader, body: &[u8], entropy: u128) -> Result<Connect,
     let replies = Replies::of_version(MqttVersion::V311);
     let refused =
         |refusal| Fault { reason: CloseReason::ConnectRefused(refusal), replies: Some(replies) };
-    if connect.last_will.is_some() {
-        return Err(refused(ConnectRefusal::WillNotSupported));
-    }
     // [MQTT-3.1.3-8]: without an identifier there is no session to come back to.
     let id_missing = connect.client_id.is_empty() && !connect.clean_session;
     if id_missing || connect.client_id.len() > CLIENT_ID_LEN_MAX {
         return Err(refused(ConnectRefusal::ClientIdInvalid));
     }
+    let will =
+        connect.last_will.map(|will| will_v3(&will)).transpose().map_err(|wrong| match wrong {
+            WillFault::Broken(reason) => silent(reason),
+            WillFault::Refused(refusal) => refused(refusal),
+        })?;
     let (client_id, client_id_assigned) = identify(connect.client_id, entropy);
     let request = ConnectRequest {
         client_id,
@@ -155,8 +205,9 @@ fn decode_v3(header: FixedHeader, body: &[u8], entropy: u128) -> Result<Connect,
         clean_start: connect.clean_session,
         keep_alive_s: connect.keep_alive,
         session_expiry_s: if connect.clean_session { 0 } else { u32::MAX },
+        will: will.map(Box::new),
     };
-    Ok(Connect { request, replies })
+    Ok(Connect { request, replies, receive_max: u16::MAX })
 }
 
 fn decode_v5(header: FixedHeader, body: &[u8], entropy: u128) -> Result<Connect, Fault> {
@@ -178,12 +229,14 @@ fn decode_v5(header: FixedHeader, body: &[u8], entropy: u128) -> Result<Connect,
     if connect.properties.auth_method.is_some() {
         return Err(refused(ConnectRefusal::EnhancedAuthentication));
     }
-    if connect.last_will.is_some() {
-        return Err(refused(ConnectRefusal::WillNotSupported));
-    }
     if connect.client_id.len() > CLIENT_ID_LEN_MAX {
         return Err(refused(ConnectRefusal::ClientIdInvalid));
     }
+    let will =
+        connect.last_will.map(|will| will_v5(&will)).transpose().map_err(|wrong| match wrong {
+            WillFault::Broken(reason) => fault(reason),
+            WillFault::Refused(refusal) => refused(refusal),
+        })?;
     let (client_id, client_id_assigned) = identify(connect.client_id, entropy);
     let request = ConnectRequest {
         client_id,
@@ -194,8 +247,10 @@ fn decode_v5(header: FixedHeader, body: &[u8], entropy: u128) -> Result<Connect,
         clean_start: connect.clean_start,
         keep_alive_s: connect.keep_alive,
         session_expiry_s: connect.properties.session_expiry_interval.unwrap_or(0),
+        will: will.map(Box::new),
     };
-    Ok(Connect { request, replies })
+    let receive_max = connect.properties.receive_max.unwrap_or(u16::MAX);
+    Ok(Connect { request, replies, receive_max })
 }
 
 /// What the library does not check of the flags.
@@ -234,6 +289,76 @@ fn check_v5(connect: &v5::Connect) -> Result<(), CloseReason> {
         return Err(CloseReason::Protocol("authentication data without a method")); // v5 3.1.2.11.10
     }
     Ok(())
+}
+
+/// What is wrong with a will.
+enum WillFault {
+    /// It breaks the protocol.
+    Broken(CloseReason),
+    /// It is not taken here.
+    Refused(ConnectRefusal),
+}
+
+fn will_v3(will: &v3::LastWill) -> Result<Will, WillFault> {
+    Ok(Will {
+        topic: will_topic(&will.topic_name)?,
+        payload: Bytes::copy_from_slice(&will.message),
+        qos: will.qos.into(),
+        retain: will.retain,
+        properties: None,
+        delay_s: 0,
+    })
+}
+
+fn will_v5(will: &v5::LastWill) -> Result<Will, WillFault> {
+    let properties = &will.properties;
+    let text = |text: &str| {
+        let text = Text::new(Bytes::copy_from_slice(text.as_bytes()));
+        text.ok_or(WillFault::Broken(CloseReason::Malformed("a string holds U+0000")))
+    };
+    let mut user = Vec::with_capacity(properties.user_properties.len());
+    let mut user_len = 0;
+    for property in &properties.user_properties {
+        user_len += property.name.len() + property.value.len();
+        user.push((text(&property.name)?, text(&property.value)?));
+    }
+    if user.len() > USER_PROPERTIES_MAX || user_len > USER_PROPERTIES_LEN_MAX {
+        return Err(WillFault::Refused(ConnectRefusal::QuotaExceeded));
+    }
+    let response_topic = properties.response_topic.as_ref().map(|topic| text(topic)).transpose()?;
+    if response_topic.as_ref().is_some_and(|topic| !topic.names_a_topic()) {
+        let reason = CloseReason::Protocol("a response topic that names no topic");
+        return Err(WillFault::Broken(reason));
+    }
+    let kept = PublishProperties {
+        payload_is_utf8: properties.payload_is_utf8.unwrap_or(false),
+        message_expiry_s: properties.message_expiry_interval,
+        content_type: properties.content_type.as_ref().map(|kind| text(kind)).transpose()?,
+        response_topic,
+        correlation_data: properties.correlation_data.as_deref().map(Bytes::copy_from_slice),
+        user,
+    };
+    Ok(Will {
+        topic: will_topic(&will.topic_name)?,
+        payload: Bytes::copy_from_slice(&will.payload),
+        qos: will.qos.into(),
+        retain: will.retain,
+        properties: (kept != PublishProperties::default()).then(|| Box::new(kept)),
+        delay_s: properties.delay_interval.unwrap_or(0),
+    })
+}
+
+/// A will goes where a publish may go, batches of devices excepted.
+fn will_topic(topic: &str) -> Result<Topic, WillFault> {
+    let text = Text::new(Bytes::copy_from_slice(topic.as_bytes()))
+        .ok_or(WillFault::Broken(CloseReason::Malformed("a string holds U+0000")))?;
+    let topic = Topic::new(text)
+        .ok_or(WillFault::Broken(CloseReason::Protocol("a will topic that names no topic")))?;
+    let too_long = topic.byte_len() > TOPIC_LEN_MAX;
+    if too_long || topic.is_reserved() || reserved::is_reserved(topic.as_str()) {
+        return Err(WillFault::Refused(ConnectRefusal::WillTopic));
+    }
+    Ok(topic)
 }
 
 /// The client's identifier, and whether it had to be made.

@@ -2,9 +2,11 @@
 //! says what holds.
 
 mod bad_input;
+mod device_batches;
 mod firmware;
 mod kafka_clients;
 mod kill;
+mod mqtt_local;
 mod mqtt_protocol;
 mod operations;
 mod outage;

@@ -16,6 +16,7 @@ use wire::record_batch::{Codec, RecordBatchError, RecordBatchHeader};
 use wire::time::UnixMs;
 
 use super::{NamedBy, TopicName, partition_of};
+use crate::groups::is_internal;
 use crate::metadata::Image;
 
 /// The first version that names topics by id.
@@ -152,6 +153,12 @@ fn append_one(
     let unknown = |code| refusal(code, "this broker has no such topic or partition");
     let topic = name.find(image).map_err(unknown)?;
     let key = partition_of(topic, index).map_err(unknown)?;
+    if is_internal(&topic.name) {
+        return Err(refusal(
+            ErrorCode::InvalidTopicException,
+            "clients do not write to internal topics",
+        ));
+    }
     let appended = log.append(now, key, batch).map_err(|error| match error {
         // The one retriable code that clients take as "certainly not stored".
         AppendError::Busy => {
