@@ -3,25 +3,27 @@
 #![no_std]
 #![no_main]
 
+mod device;
 mod executor;
 mod host;
 mod interrupts;
 mod lan9118;
 mod network;
 mod plan;
+mod random;
 mod signal;
 mod stack;
 mod tick;
 
+use core::fmt::Display;
 use core::panic::PanicInfo;
 
 use cortex_m_semihosting::hprintln;
 use embassy_executor::Spawner;
-use embassy_net::tcp::{ConnectError, TcpSocket};
 use embassy_time::Instant;
 
-use network::NetworkError;
 use plan::Plan;
+use random::Random;
 
 #[cortex_m_rt::entry]
 fn start() -> ! {
@@ -37,47 +39,29 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     host::exit(false)
 }
 
-/// Why the firmware gives up.
-#[derive(Debug)]
-enum Failure {
-    Connect(ConnectError),
-    Network(NetworkError),
-}
-
 #[embassy_executor::task]
 async fn main(spawner: Spawner) {
     let mut line = [0; host::COMMAND_LINE_LEN_MAX];
-    let Some(line) = host::command_line(&mut line) else {
-        hprintln!("the command line is too long");
-        host::exit(false)
-    };
-    let plan = match Plan::parse(line) {
-        Ok(plan) => plan,
-        Err(error) => {
-            hprintln!("{}", error);
-            host::exit(false)
-        }
-    };
-    if let Some(core) = cortex_m::Peripherals::take() {
-        tick::start(core.SYST);
-    }
-    match run(spawner, &plan).await {
-        Ok(()) => {
-            let (peak, size) = stack::peak();
-            hprintln!("done after {} ms", Instant::now().as_millis());
-            hprintln!("stack: {} of {} bytes used", peak, size);
-            host::exit(true)
-        }
-        Err(error) => {
-            hprintln!("failed after {} ms: {:?}", Instant::now().as_millis(), error);
-            host::exit(false)
-        }
-    }
+    let Some(line) = host::command_line(&mut line) else { give_up("the command line is too long") };
+    let plan = Plan::parse(line).unwrap_or_else(|error| give_up(error));
+    let mut random = Random::new(plan.seed);
+    let Some(core) = cortex_m::Peripherals::take() else { give_up("started twice") };
+    tick::start(core.SYST);
+    let stack = network::start(spawner, random.number()).unwrap_or_else(|error| give_up(error));
+    let report = device::run(stack, &plan, &mut random).await;
+    let report = report.unwrap_or_else(|failure| give_up(failure));
+    let (peak, size) = stack::peak();
+    hprintln!(
+        "{} in {} ms, {} of {} bytes of stack",
+        report,
+        Instant::now().as_millis(),
+        peak,
+        size
+    );
+    host::exit(true)
 }
 
-async fn run(spawner: Spawner, plan: &Plan<'_>) -> Result<(), Failure> {
-    let stack = network::start(spawner, plan.seed).map_err(Failure::Network)?;
-    let (mut rx, mut tx) = ([0; 1_024], [0; 1_024]);
-    let mut socket = TcpSocket::new(stack, &mut rx, &mut tx);
-    socket.connect((network::HOST, plan.port)).await.map_err(Failure::Connect)
+fn give_up(reason: impl Display) -> ! {
+    hprintln!("{}", reason);
+    host::exit(false)
 }

@@ -1,5 +1,7 @@
 //! The network that QEMU gives a board (`-nic user`): fixed addresses, and the host among them.
 
+use core::fmt;
+
 use embassy_executor::{SpawnError, Spawner};
 use embassy_net::{Config, Ipv4Address, Ipv4Cidr, Runner, Stack, StackResources, StaticConfigV4};
 use static_cell::StaticCell;
@@ -25,6 +27,18 @@ pub enum NetworkError {
     Controller(StartError),
     /// It was started already.
     Task(SpawnError),
+}
+
+impl fmt::Display for NetworkError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Controller(StartError::Busy) => write!(formatter, "the controller stays busy"),
+            Self::Controller(StartError::NotThere(word)) => {
+                write!(formatter, "{word:#010x} is where the controller should be")
+            }
+            Self::Task(error) => write!(formatter, "{error:?}"),
+        }
+    }
 }
 
 /// Starts the controller, the TCP/IP stack, and the task that runs both. `seed` makes port and sequence numbers.
