@@ -4,6 +4,7 @@
 //! and a process that is killed comes back on the same ports. Nothing here links Culvert's code: what is tested is what
 //! is shipped, through the sockets that users have.
 
+mod board;
 mod certificates;
 mod chance;
 mod consumer;
@@ -15,6 +16,7 @@ mod ledger;
 mod mosquitto;
 mod mqtt;
 mod process;
+mod proxy;
 mod settings;
 mod shim;
 mod site;
@@ -22,6 +24,7 @@ mod stage;
 mod tools;
 mod wait;
 
+pub use board::{Board, BoardPlan};
 pub use certificates::{Authority, Identity};
 pub use chance::Chance;
 pub use consumer::{ClientKind, Consumer, ConsumerPlan};
@@ -33,6 +36,7 @@ pub use ledger::{check_dense, check_device, check_present};
 pub use mosquitto::{Publisher, PublisherReport, Subscriber, publish};
 pub use mqtt::{Client, Connect, Packet, Publish, Version, connect_packet, publish_packet};
 pub use process::{Launch, Process};
+pub use proxy::{Cut, Proxy};
 pub use settings::{Settings, Tested};
 pub use shim::SyncShim;
 pub use site::{Site, up, wait_until_delivered};
