@@ -19,8 +19,12 @@ const JAVA_CLASSES_ENV: &str = "CULVERT_JAVA_CLASSES";
 /// Where the end-to-end tests find the firmware.
 const FIRMWARE_ENV: &str = "CULVERT_FIRMWARE_DIR";
 
-/// Packages that devices use: they must build without an operating system.
-const BARE_METAL_PACKAGES: &[&str] = &["device-sdk", "wire"];
+/// Packages that devices use, without and with what devices may switch on: they must build without an operating system.
+const BARE_METAL_PACKAGES: &[&[&str]] = &[
+    &["--package", "device-sdk", "--no-default-features"],
+    &["--package", "device-sdk", "--features", "minimq"],
+    &["--package", "wire", "--no-default-features"],
+];
 
 /// A microcontroller of each kind: Arm Cortex-M3, and RISC-V without atomics.
 const BARE_METAL_TARGETS: &[&str] = &["thumbv7m-none-eabi", "riscv32imc-unknown-none-elf"];
@@ -30,14 +34,7 @@ pub fn test(filter: Option<&str>) -> Result<()> {
     setup::install()?;
     for package in BARE_METAL_PACKAGES {
         for target in BARE_METAL_TARGETS {
-            run(cargo(&[
-                "check",
-                "--package",
-                package,
-                "--no-default-features",
-                "--target",
-                target,
-            ]))?;
+            run(cargo(&[&["check", "--target", target], *package].concat()))?;
         }
     }
     firmware::build()?;
