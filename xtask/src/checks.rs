@@ -30,14 +30,7 @@ pub fn test(filter: Option<&str>) -> Result<()> {
     setup::install()?;
     for package in BARE_METAL_PACKAGES {
         for target in BARE_METAL_TARGETS {
-            run(cargo(&[
-                "check",
-                "--package",
-                package,
-                "--no-default-features",
-                "--target",
-                target,
-            ]))?;
+            run(cargo(&["check", "--package", package, "--target", target]))?;
         }
     }
     firmware::build()?;
