@@ -10,11 +10,14 @@ use crate::{gen_wire, setup, tidy};
 /// Where the end-to-end tests find the programs they start.
 const BIN_DIR_ENV: &str = "CULVERT_BIN_DIR";
 
-/// Where the end-to-end tests find a Python that has the foreign MQTT client.
+/// Where the end-to-end tests find a Python that has the foreign clients of MQTT and Kafka.
 const PYTHON_ENV: &str = "CULVERT_PYTHON";
 
+/// Where the end-to-end tests find the jars of Kafka's own clients.
+const JAVA_CLASSES_ENV: &str = "CULVERT_JAVA_CLASSES";
+
 /// Packages that devices use: they must build without an operating system.
-const BARE_METAL_PACKAGES: &[&str] = &["wire"];
+const BARE_METAL_PACKAGES: &[&str] = &["device-sdk", "wire"];
 
 /// A microcontroller of each kind: Arm Cortex-M3, and RISC-V without atomics.
 const BARE_METAL_TARGETS: &[&str] = &["thumbv7m-none-eabi", "riscv32imc-unknown-none-elf"];
@@ -62,6 +65,7 @@ pub fn build_programs_and_tests() -> Result<()> {
 pub fn with_programs(mut command: Command) -> Command {
     let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     let target = workspace_root().join(folder);
-    command.env(BIN_DIR_ENV, target.join("debug")).env(PYTHON_ENV, setup::python());
+    command.env(BIN_DIR_ENV, target.join("debug"));
+    command.env(PYTHON_ENV, setup::python()).env(JAVA_CLASSES_ENV, setup::java_classes());
     command
 }

@@ -6,6 +6,7 @@
 
 mod certificates;
 mod chance;
+mod consumer;
 mod device;
 mod device_batch;
 mod http;
@@ -23,6 +24,7 @@ mod wait;
 
 pub use certificates::{Authority, Identity};
 pub use chance::Chance;
+pub use consumer::{ClientKind, Consumer, ConsumerPlan};
 pub use device::{Device, DevicePlan, DeviceReport};
 pub use device_batch::{BatchReading, BatchValue, DeviceBatch};
 pub use http::{Answer, get, metric, request};
@@ -35,5 +37,5 @@ pub use settings::{Settings, Tested};
 pub use shim::SyncShim;
 pub use site::{Site, up, wait_until_delivered};
 pub use stage::{Stage, scenario};
-pub use tools::{Tool, run_tool};
+pub use tools::{CONFLUENT_KAFKA_CLIENT, Tool, confluent_kafka, kafka_tool, run_tool};
 pub use wait::{PATIENCE, until};

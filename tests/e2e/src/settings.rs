@@ -95,6 +95,13 @@ impl Settings {
         })
     }
 
+    /// The folder of the jars of Kafka's own clients, if there is one (`CULVERT_JAVA_CLASSES`, which `cargo xtask test` sets).
+    #[must_use]
+    pub fn java_classes() -> Option<PathBuf> {
+        let path = PathBuf::from(std::env::var_os("CULVERT_JAVA_CLASSES")?);
+        path.is_dir().then_some(path)
+    }
+
     /// A Python that has paho-mqtt, if there is one (`CULVERT_PYTHON`, which `cargo xtask test` sets).
     #[must_use]
     pub fn python() -> Option<PathBuf> {

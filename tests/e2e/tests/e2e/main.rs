@@ -2,7 +2,9 @@
 //! says what holds.
 
 mod bad_input;
+mod consumer_groups;
 mod device_batches;
+mod idempotence;
 mod kafka_clients;
 mod kill;
 mod mqtt_local;
@@ -13,5 +15,6 @@ mod settings;
 mod shutdown;
 mod spool_full;
 mod sync_faults;
+mod tail;
 mod up;
 mod uplink_alarm;
