@@ -134,7 +134,10 @@ pub fn spawn(
 ) -> std::io::Result<(StoreHandle, watch::Receiver<Status>, std::thread::JoinHandle<()>)> {
     let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
     let now = Now { mono: clock.mono(), wall: clock.wall() };
-    let (status, watched) = watch::channel(gateway.status(now));
+    // Figures are there before the first commit.
+    let first = gateway.status(now);
+    crate::metrics::record_status(&first);
+    let (status, watched) = watch::channel(first);
     let mut thread = StoreThread {
         gateway,
         clock,

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use gateway_core::mqtt::{Qos, SubscriptionOptions, Topic};
 use process::Shutdown;
 
@@ -18,8 +20,13 @@ async fn ask(hub: &HubHandle, client_id: &str, session_expiry_s: u32) -> Mailbox
     mailbox
 }
 
+/// What comes next, within a time that no busy machine needs.
+async fn next(mailbox: &mut Mailbox) -> Option<Mail> {
+    tokio::time::timeout(Duration::from_secs(60), mailbox.recv()).await.unwrap()
+}
+
 async fn admitted(mailbox: &mut Mailbox) -> (Ticket, SessionGrant) {
-    match mailbox.recv().await {
+    match next(mailbox).await {
         Some(Mail::Admitted(ticket, grant)) => (ticket, grant),
         other => panic!("{other:?}"),
     }
@@ -33,7 +40,7 @@ async fn subscribe(hub: &HubHandle, ticket: &Ticket, mailbox: &mut Mailbox) {
     let filters = vec![("#".into(), SubscriptionOptions::v311(Qos::AtLeastOnce))];
     let request = SubscribeRequest { packet_id: NonZeroU16::MIN, filters };
     hub.requests().send(Request::Subscribe(ticket.place, request)).await.unwrap();
-    assert!(matches!(mailbox.recv().await, Some(Mail::Subscribed(..))));
+    assert!(matches!(next(mailbox).await, Some(Mail::Subscribed(..))));
 }
 
 async fn publish(hub: &HubHandle, number: u8) {
@@ -47,7 +54,7 @@ async fn publish(hub: &HubHandle, number: u8) {
 }
 
 async fn forwarded(mailbox: &mut Mailbox) -> u8 {
-    match mailbox.recv().await {
+    match next(mailbox).await {
         Some(Mail::Forward(forward)) => forward.message.payload[0],
         other => panic!("{other:?}"),
     }
@@ -59,10 +66,10 @@ async fn a_second_connection_waits_until_the_first_is_off() {
     let mut first = ask(&hub, "dev1", 0).await;
     let (ticket, _) = admitted(&mut first).await;
     let mut second = ask(&hub, "dev1", 0).await;
-    assert!(matches!(first.recv().await, Some(Mail::Evicted)));
+    assert!(matches!(next(&mut first).await, Some(Mail::Evicted)));
     assert!(second.try_recv().is_err(), "the first is still there");
     let mut third = ask(&hub, "dev1", 0).await;
-    assert!(matches!(second.recv().await, Some(Mail::TurnedAway)));
+    assert!(matches!(next(&mut second).await, Some(Mail::TurnedAway)));
     leave(&hub, ticket, first).await;
     admitted(&mut third).await;
 }
