@@ -22,6 +22,18 @@ pub const BATCH_SENSORS_MAX: usize = 16;
 /// Most readings in one batch.
 pub const BATCH_READINGS_MAX: usize = 4_096;
 
+/// Bytes by which [`with_lost_before`] may make a batch longer: a u64 takes one to ten.
+pub const LOST_BEFORE_GROWTH_MAX: usize = 9;
+
+/// Most bytes of one reading: its lead, a time difference and a value difference.
+pub const READING_BYTES_MAX: usize = 1 + 10 + 10;
+
+/// Longest name of a sensor, in bytes: a gateway repeats it with every reading.
+pub const SENSOR_NAME_BYTES_MAX: usize = 64;
+
+/// Longest unit of a sensor, in bytes.
+pub const SENSOR_UNIT_BYTES_MAX: usize = 32;
+
 /// What a batch says about all its readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchHeader {
@@ -66,13 +78,13 @@ impl<'b> BatchEncoder<'b> {
     /// Begins a batch.
     ///
     /// # Errors
-    /// [`BatchError::Limit`] for too many sensors, [`BatchError::Length`] if header and table do not fit.
+    /// [`BatchError::Limit`] for too many sensors or too long names, [`BatchError::Length`] if header and table do not fit.
     pub fn new(
         buf: &'b mut [u8],
         header: &BatchHeader,
         sensors: &[Sensor<'_>],
     ) -> Result<Self, BatchError> {
-        if sensors.len() > BATCH_SENSORS_MAX {
+        if sensors.len() > BATCH_SENSORS_MAX || !sensors.iter().all(fits) {
             return Err(BatchError::Limit);
         }
         let mut kinds = [None; BATCH_SENSORS_MAX];
@@ -127,18 +139,51 @@ impl<'b> BatchEncoder<'b> {
         self.count
     }
 
+    /// Bytes of the buffer: the payload may become this long.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.buf.len()
+    }
+
     /// The payload.
     #[must_use]
     pub fn finish(self) -> &'b [u8] {
-        &self.buf[..self.len]
+        let (buf, len) = self.into_buffer();
+        &buf[..len]
+    }
+
+    /// Ends the batch and gives the buffer back, with the length of the payload at its beginning.
+    #[must_use]
+    pub fn into_buffer(self) -> (&'b mut [u8], usize) {
+        (self.buf, self.len)
     }
 
     fn put<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), BatchError> {
-        let rest = self.buf.get_mut(self.len..).ok_or(BatchError::Length)?;
-        let used = postcard::to_slice(value, rest).map_err(|_| BatchError::Length)?.len();
-        self.len += used;
+        self.len += put(value, self.buf, self.len)?;
         Ok(())
     }
+}
+
+/// Copies a batch into `out` with another `lost_before`: what was dropped before a batch is known for certain only when
+/// it is sent. Returns the payload's length, at most [`LOST_BEFORE_GROWTH_MAX`] more than before.
+///
+/// # Errors
+/// [`BatchError::Length`] if `out` is too small or `payload` ends within its header, [`BatchError::Schema`] and
+/// [`BatchError::Malformed`] if `payload` is no batch.
+pub fn with_lost_before(
+    payload: &[u8],
+    lost_before: u64,
+    out: &mut [u8],
+) -> Result<usize, BatchError> {
+    let (key, rest) = take::<SchemaKey>(payload)?;
+    if key != BATCH_SCHEMA {
+        return Err(BatchError::Schema);
+    }
+    let (header, rest) = take::<BatchHeader>(rest)?;
+    let mut len = put(&key, out, 0)?;
+    len += put(&BatchHeader { lost_before, ..header }, out, len)?;
+    out.get_mut(len..len + rest.len()).ok_or(BatchError::Length)?.copy_from_slice(rest);
+    Ok(len + rest.len())
 }
 
 /// Reads a batch: header and table at once, then one reading after the other.
@@ -167,6 +212,9 @@ impl<'a> BatchReader<'a> {
         let count = usize::try_from(count).map_err(|_| BatchError::Limit)?;
         for slot in sensors.get_mut(..count).ok_or(BatchError::Limit)? {
             let (sensor, after) = take::<Sensor<'a>>(rest)?;
+            if !fits(&sensor) {
+                return Err(BatchError::Limit);
+            }
             *slot = Some(sensor);
             rest = after;
         }
@@ -259,6 +307,15 @@ impl Deltas {
         self.values[sensor] = self.values[sensor].wrapping_add(delta);
         self.values[sensor]
     }
+}
+
+fn put<T: Serialize + ?Sized>(value: &T, out: &mut [u8], at: usize) -> Result<usize, BatchError> {
+    let rest = out.get_mut(at..).ok_or(BatchError::Length)?;
+    Ok(postcard::to_slice(value, rest).map_err(|_| BatchError::Length)?.len())
+}
+
+fn fits(sensor: &Sensor<'_>) -> bool {
+    sensor.name.len() <= SENSOR_NAME_BYTES_MAX && sensor.unit.len() <= SENSOR_UNIT_BYTES_MAX
 }
 
 fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), BatchError> {

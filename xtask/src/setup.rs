@@ -1,4 +1,5 @@
-//! `cargo xtask setup`: the toolchain, a C compiler, and the foreign clients that interoperability tests run.
+//! `cargo xtask setup`: the toolchain, a C compiler, the foreign clients that interoperability tests run, and
+//! the emulator that runs the firmware.
 //!
 //! Only clients are installed, never a service: a broker that started with its package would take the MQTT port.
 
@@ -21,6 +22,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "mosquitto_pub", packages: &["mosquitto-clients"] },
     Tool { program: "mvn", packages: &["maven"] },
     Tool { program: "python3", packages: &["python3", "python3-venv"] },
+    Tool { program: "qemu-system-arm", packages: &["qemu-system-arm"] },
 ];
 
 /// The Python clients of MQTT and Kafka; pinned, because a test that fails must mean that we changed.

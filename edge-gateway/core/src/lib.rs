@@ -8,7 +8,10 @@
 //! arguments, decisions go out as values.
 
 pub mod dedupe;
+pub mod device_batch;
 pub mod gateway;
+pub mod hub;
+pub mod json;
 pub mod ledger;
 pub mod mqtt;
 pub mod routing;

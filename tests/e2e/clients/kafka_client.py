@@ -2,6 +2,7 @@
 
     kafka_client.py produce BROKER TOPIC    each line of the input, idempotently; prints "VALUE PARTITION OFFSET" for each
                                             that is acknowledged, and ends with the input once all are
+    kafka_client.py delete BROKER TOPIC     deletes the topic
     kafka_client.py topics BROKER           makes, describes and deletes a topic; prints what it is told
 """
 
@@ -43,6 +44,14 @@ def produce(broker, topic):
     return 1 if failed or left else 0
 
 
+def delete(broker, topic):
+    # The futures die with the client, so it has a name.
+    admin = AdminClient({"bootstrap.servers": broker})
+    for future in admin.delete_topics([topic]).values():
+        future.result(TIMEOUT_S)
+    return 0
+
+
 def topics(broker):
     admin = AdminClient({"bootstrap.servers": broker})
     resource = ConfigResource(ResourceType.TOPIC, "made")
@@ -70,4 +79,4 @@ def topics(broker):
 
 
 if __name__ == "__main__":
-    sys.exit({"produce": produce, "topics": topics}[sys.argv[1]](*sys.argv[2:]))
+    sys.exit({"delete": delete, "produce": produce, "topics": topics}[sys.argv[1]](*sys.argv[2:]))

@@ -6,9 +6,8 @@
 //!
 //! A frame for a stream that its session has no right to, or for a topic or partition that this broker does not know, is
 //! answered REFUSED, not permanently: the reading stays in its spool while the operator mends the routes or the topic
-//! comes back. Nothing is said about such a stream's state. If the topic is known to have been deleted, the session ends: a
-//! gateway that has readings for it under way notices by the next WELCOME that the topic has another id, and keeps them with
-//! an alarm; one that has none goes on with the new topic.
+//! comes back. Nothing is said about such a stream's state. If the topic is known to have been deleted, the session ends: by the
+//! next WELCOME the gateway sees that the topic of that name has another id, and keeps its readings with an alarm.
 
 mod request;
 mod session;
@@ -216,7 +215,7 @@ enum NotAdmitted {
 impl NotAdmitted {
     fn to_frame(self, stream: StreamKey, answers: Tag) -> UplinkAnswer {
         let (code, detail) = match self {
-            // A new session tells the gateway the topic's new id, or that it may not append to it any more.
+            // A new session tells the gateway the topic's new id.
             Self::Deleted => {
                 let detail = "the topic was deleted; come back for another of its name";
                 return UplinkAnswer::goodbye(GoodbyeReason::Stopping, detail);

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 use wire::ids::TopicId;
-use wire::limits::is_topic_name;
+use wire::limits::{CONTROL_TOPIC, is_topic_name};
 
 use crate::topic_config::TopicConfigs;
 
@@ -35,14 +35,24 @@ pub const IMAGE_BYTES_MAX: usize = 12 << 20;
 const _: () = assert!(TOPIC_PARTITIONS_MAX as u64 <= PARTITIONS_MAX);
 const _: () = assert!(16 * DELETED_TOPICS_MAX < IMAGE_BYTES_MAX / 2);
 
-/// Topics that only the broker itself makes and that are not deleted: the uplink's, and those of Kafka's coordinators.
-const RESERVED: [&str; 4] =
-    ["__cluster_metadata", "__consumer_offsets", "__share_group_state", "__transaction_state"];
-const RESERVED_PREFIX: &str = "culvert.";
+/// Topics of Kafka's coordinators, and of the uplink.
+const OWN: [&str; 5] = [
+    "__cluster_metadata",
+    "__consumer_offsets",
+    "__share_group_state",
+    "__transaction_state",
+    CONTROL_TOPIC,
+];
+const OWN_PREFIX: &str = "culvert.";
 
-/// Whether clients may neither make nor delete a topic of this name.
+/// Whether the broker needs a topic of this name itself, so that clients do not delete it.
+pub(crate) fn is_own(name: &str) -> bool {
+    OWN.contains(&name)
+}
+
+/// Whether only the broker itself chooses how a topic of this name is made, now or in a later release.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    name.starts_with(RESERVED_PREFIX) || RESERVED.contains(&name)
+    name.starts_with(OWN_PREFIX) || is_own(name)
 }
 
 /// A topic that somebody asks for.

@@ -205,7 +205,8 @@ impl Log {
     /// Forgets a topic: its partitions, where its producers and uplink streams stood. Its number stays used. What was staged
     /// of it is still written, and seen by nobody.
     pub fn remove_topic(&mut self, topic_no: TopicNo) {
-        self.partitions.retain(|key, _| key.topic_no != topic_no);
+        let (first, last) = PartitionKey::all_of(topic_no);
+        self.partitions.extract_if(first..=last, |_, _| true).for_each(drop);
         self.streams.remove_topic(topic_no);
         self.producers.remove_topic(topic_no);
     }

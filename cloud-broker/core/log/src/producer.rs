@@ -189,7 +189,10 @@ impl Producers {
 
     /// Forgets the producers of a topic that is gone.
     pub(crate) fn remove_topic(&mut self, topic_no: TopicNo) {
-        let gone = self.known.extract_if(.., |producer, _| producer.key.topic_no == topic_no);
+        let (first, last) = PartitionKey::all_of(topic_no);
+        let first = ProducerKey { key: first, pid: ProducerId(i64::MIN) };
+        let last = ProducerKey { key: last, pid: ProducerId(i64::MAX) };
+        let gone = self.known.extract_if(first..=last, |_, _| true);
         for (_, producer) in gone {
             self.by_use.remove(&producer.use_no);
         }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::{
-    Chance, PATIENCE, Record, Settings, Site, Stage, SyncShim, Tool, check_dense, read_topic,
-    run_tool, scenario, until, wait_until_delivered,
+    CONFLUENT_KAFKA_CLIENT, Chance, PATIENCE, Record, Settings, Site, Stage, SyncShim, Tool,
+    check_dense, confluent_kafka, read_topic, run_tool, scenario, until, wait_until_delivered,
 };
 
 const TOPIC: &str = "orders";
@@ -20,13 +20,6 @@ const SLOW_SYNC: Duration = Duration::from_millis(20);
 
 /// The longest that a broker lives between two kills, once it has taken something.
 const LIFE_MAX: Duration = Duration::from_millis(400);
-
-/// The foreign client's program.
-const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/kafka_client.py");
-
-fn python() -> Result<PathBuf> {
-    Settings::python().context("CULVERT_PYTHON names no Python")
-}
 
 /// An idempotent producer, which produces each line that it is given.
 struct Producer {
@@ -39,8 +32,9 @@ struct Producer {
 impl Producer {
     fn start(site: &Site<'_>, stage: &Stage) -> Result<Self> {
         let (reports, complaints) = (stage.path("producer.out"), stage.path("producer.log"));
-        let mut child = Command::new(python()?)
-            .args([CLIENT, "produce", &site.kafka().to_string(), TOPIC])
+        let python = Settings::python().context("CULVERT_PYTHON names no Python")?;
+        let mut child = Command::new(python)
+            .args([CONFLUENT_KAFKA_CLIENT, "produce", &site.kafka().to_string(), TOPIC])
             .stdin(Stdio::piped())
             .stdout(File::create(&reports)?)
             .stderr(File::create(&complaints)?)
@@ -106,11 +100,7 @@ fn topics_are_made_described_and_deleted() {
         let mut broker = site.broker()?.start()?;
         let mut gateway = site.gateway()?.start()?;
         wait_until_delivered(&mut gateway, PATIENCE)?;
-        let arguments = [CLIENT, "topics", &site.kafka().to_string()];
-        let output = run_tool(python()?, &arguments, PATIENCE)?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "the client: {complaint}");
-        let told = String::from_utf8_lossy(&output.stdout);
+        let told = confluent_kafka(&["topics", &site.kafka().to_string()], PATIENCE)?;
         let expected = "create done\ncreate TOPIC_ALREADY_EXISTS\ncreate INVALID_CONFIG\n\
                         cleanup.policy compact False\nretention.ms -1 True\n\
                         max.message.bytes 8388608 True\npartitions 3\ndelete done\n\

@@ -12,7 +12,7 @@ use broker_kafka::runtime::{Text, Uuid};
 use wire::ids::TopicId;
 
 use super::admin::Failure;
-use crate::metadata::{Image, Metadata, Ticket, Topic, is_reserved};
+use crate::metadata::{Image, Metadata, Ticket, Topic, is_own};
 
 /// The first version that may name topics by id.
 const IDS_FROM: i16 = 6;
@@ -75,7 +75,7 @@ impl DeleteTopicsQuery {
                     let why = "the request names it twice";
                     return Err(Failure::new(ErrorCode::InvalidRequest, why));
                 }
-                if is_reserved(&name) {
+                if is_own(&name) {
                     let why = "the broker needs this topic itself";
                     return Err(Failure::new(ErrorCode::InvalidTopicException, why));
                 }
