@@ -68,6 +68,8 @@ process::layered! {
         offsets_retention_minutes: u64 = "CULVERT_BROKER_OFFSETS_RETENTION_MINUTES",
         /// How long an empty consumer group waits for more members after its first one, in milliseconds.
         group_initial_rebalance_delay_ms: u64 = "CULVERT_BROKER_GROUP_INITIAL_REBALANCE_DELAY_MS",
+        /// Largest replication factor that clients may ask for when they make topics; everything is stored once.
+        replication_factor_max: i16 = "CULVERT_BROKER_REPLICATION_FACTOR_MAX",
         /// Bytes of a file of the write-ahead log. Larger files are fewer.
         wal_file_bytes: u32 = "CULVERT_BROKER_WAL_FILE_BYTES",
         /// Memory for what was written last, in bytes: consumers at the end of the log are served from it.
@@ -108,6 +110,8 @@ pub struct Settings {
     /// How long an empty consumer group waits for more members, in milliseconds, as Kafka's
     /// `group.initial.rebalance.delay.ms`.
     pub group_initial_rebalance_delay_ms: u64,
+    /// Largest replication factor that clients may ask for. It says nothing here, and tools ask for what they are used to.
+    pub replication_factor_max: i16,
     /// Bytes of a file of the write-ahead log.
     pub wal_file_bytes: u32,
     /// Memory for what was written last, in bytes.
@@ -154,6 +158,7 @@ impl Settings {
             offsets_partitions: 50,
             offsets_retention_minutes: 7 * 24 * 60,
             group_initial_rebalance_delay_ms: 3_000,
+            replication_factor_max: 3,
             wal_file_bytes: 128 << 20,
             tail_bytes: 64 << 20,
             request_memory_bytes: 256 << 20,
@@ -185,6 +190,9 @@ impl Settings {
         if self.group_initial_rebalance_delay_ms > REBALANCE_DELAY_MS_MAX {
             let detail = format!("at most {REBALANCE_DELAY_MS_MAX} ms");
             return wrong("group_initial_rebalance_delay_ms", detail);
+        }
+        if self.replication_factor_max < 1 {
+            return wrong("replication_factor_max", "at least 1".to_owned());
         }
         if !(WAL_FILE_BYTES_MIN..=WAL_FILE_BYTES_MAX).contains(&self.wal_file_bytes) {
             let detail = format!("{WAL_FILE_BYTES_MIN} to {WAL_FILE_BYTES_MAX} bytes");
@@ -233,6 +241,9 @@ impl Config {
             group_initial_rebalance_delay_ms: self
                 .group_initial_rebalance_delay_ms
                 .unwrap_or(defaults.group_initial_rebalance_delay_ms),
+            replication_factor_max: self
+                .replication_factor_max
+                .unwrap_or(defaults.replication_factor_max),
             wal_file_bytes: self.wal_file_bytes.unwrap_or(defaults.wal_file_bytes),
             tail_bytes: self.tail_bytes.unwrap_or(defaults.tail_bytes),
             request_memory_bytes: self
@@ -325,6 +336,7 @@ mod tests {
                 config(|c| c.group_initial_rebalance_delay_ms = Some(60_001)),
                 "group_initial_rebalance_delay_ms",
             ),
+            (config(|c| c.replication_factor_max = Some(0)), "replication_factor_max"),
             (config(|c| c.wal_file_bytes = Some(1)), "wal_file_bytes"),
             (config(|c| c.request_memory_bytes = Some(1)), "request_memory_bytes"),
             (config(|c| c.kafka_advertise = Some("broker".into())), "kafka_advertise"),

@@ -286,6 +286,7 @@ impl<R: AsyncRead + Unpin> RequestReader<'_, R> {
 
 fn api_name(request: &KafkaRequest) -> &'static str {
     match request {
+        KafkaRequest::Admin(request) => request.api_name(),
         KafkaRequest::Fetch(_) => "Fetch",
         KafkaRequest::Group(request) => request.api_name(),
         KafkaRequest::Lookup(_) => "ListOffsets",

@@ -309,6 +309,7 @@ fn broker_settings(settings: &Settings, kafka_address: SocketAddr) -> BrokerSett
         advertised_port: advertised.port,
         auto_create_topics: settings.auto_create_topics,
         default_partitions: settings.default_partitions,
+        replication_factor_max: settings.replication_factor_max,
         uplink_topics: settings.uplink_topics.clone(),
         offsets_partitions: settings.offsets_partitions,
         groups: GroupSettings {

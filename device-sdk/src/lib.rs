@@ -17,6 +17,7 @@ pub mod batcher;
 #[cfg(feature = "minimq")]
 pub mod client;
 pub mod deadband;
+#[cfg(feature = "minimq")]
 pub mod device;
 pub mod identity;
 #[cfg(feature = "minimq")]

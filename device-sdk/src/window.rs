@@ -33,7 +33,8 @@ struct Flight {
 pub(crate) struct Window {
     size: usize,
     link: Link,
-    spool: Option<SpoolId>,
+    /// Unacknowledged readings up to `doubtful_through` were sent to another spool than this one.
+    attachment: Option<Attachment>,
     flights: [Flight; WINDOW_MAX],
     in_flight: usize,
     /// Batches at the head of the queue that were sent at least once: a gateway may have them.
@@ -42,8 +43,15 @@ pub(crate) struct Window {
     acknowledged: DeviceSeq,
     /// Last reading that was ever sent.
     sent_through: DeviceSeq,
-    /// Unacknowledged readings up to here were sent to another spool than the present one.
-    doubtful_through: DeviceSeq,
+}
+
+/// Which spool a device speaks to, and what that means for the readings it had already sent elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attachment {
+    /// The gateway's spool.
+    pub spool: SpoolId,
+    /// Readings up to here may be in another spool too, if they are not acknowledged yet.
+    pub doubtful_through: DeviceSeq,
 }
 
 /// What goes with a batch.
@@ -60,13 +68,12 @@ impl Window {
         Self {
             size: size.clamp(1, WINDOW_MAX),
             link: Link::Down,
-            spool: None,
+            attachment: None,
             flights: [NONE; WINDOW_MAX],
             in_flight: 0,
             sent: 0,
             acknowledged: DeviceSeq::NONE,
             sent_through: DeviceSeq::NONE,
-            doubtful_through: DeviceSeq::NONE,
         }
     }
 
@@ -74,19 +81,23 @@ impl Window {
     /// with `sent_through`.
     pub(crate) fn resume(
         &mut self,
-        spool: Option<SpoolId>,
+        attachment: Option<Attachment>,
         acknowledged: DeviceSeq,
         sent: usize,
         sent_through: DeviceSeq,
     ) {
-        self.spool = spool;
+        self.attachment = attachment;
         self.acknowledged = acknowledged;
         self.sent = sent;
         self.sent_through = sent_through;
     }
 
-    pub(crate) fn spool(&self) -> Option<SpoolId> {
-        self.spool
+    pub(crate) fn attachment(&self) -> Option<Attachment> {
+        self.attachment
+    }
+
+    pub(crate) fn acknowledged_through(&self) -> DeviceSeq {
+        self.acknowledged
     }
 
     /// Batches at the head of the queue that must not be dropped: a gateway may have taken them, and what follows them
@@ -112,7 +123,7 @@ impl Window {
     /// The gateway has said which spool it writes to. Returns whether the connection may go on: in the middle of it, a
     /// change would leave batches in flight without their flag, so the window begins anew on another connection.
     pub(crate) fn spool_seen(&mut self, spool: SpoolId) -> bool {
-        let changed = self.spool.is_some_and(|before| before != spool);
+        let changed = self.attachment.is_some_and(|before| before.spool != spool);
         match self.link {
             Link::Down => return false,
             Link::Ready if changed => {
@@ -121,10 +132,10 @@ impl Window {
             }
             Link::Ready | Link::Up => self.link = Link::Ready,
         }
-        if changed {
-            self.doubtful_through = self.sent_through;
+        if changed || self.attachment.is_none() {
+            // Before the first spool nothing was sent, so that nothing is doubtful then.
+            self.attachment = Some(Attachment { spool, doubtful_through: self.sent_through });
         }
-        self.spool = Some(spool);
         true
     }
 
@@ -143,7 +154,9 @@ impl Window {
             None => self.acknowledged,
         };
         let lost_before = batch.first.0.saturating_sub(before.0).saturating_sub(1);
-        Label { lost_before, maybe_dup: batch.first <= self.doubtful_through }
+        let maybe_dup =
+            self.attachment.is_some_and(|attachment| batch.first <= attachment.doubtful_through);
+        Label { lost_before, maybe_dup }
     }
 
     /// The batch at the place that [`Window::next`] gave is being sent.

@@ -146,6 +146,7 @@ pub fn spawn(
         lost,
         listening: Arc::clone(&listening),
         mailboxes: BTreeMap::new(),
+        strays: BTreeMap::new(),
         last_place: 0,
         wills: JoinSet::new(),
     };
@@ -162,6 +163,8 @@ struct HubTask {
     lost: mpsc::UnboundedSender<Place>,
     listening: Arc<AtomicBool>,
     mailboxes: BTreeMap<Place, mpsc::UnboundedSender<Mail>>,
+    /// For connections that have closed their mailbox and not left yet.
+    strays: BTreeMap<Place, Vec<Forward>>,
     last_place: u64,
     wills: JoinSet<StoredWill>,
 }
@@ -190,7 +193,8 @@ impl HubTask {
                 Some(place) = lost_tickets.recv() => {
                     let now = self.clock.mono();
                     let state = SessionState::default();
-                    self.hub.leave(now, place, state, Vec::new(), Departure::LOST);
+                    let undelivered = self.strays.remove(&place).unwrap_or_default();
+                    self.hub.leave(now, place, state, undelivered, Departure::LOST);
                     self.mailboxes.remove(&place);
                 }
                 Some(Ok(will)) = self.wills.join_next() => self.will_done(&will),
@@ -227,6 +231,7 @@ impl HubTask {
                         undelivered.push(forward);
                     }
                 }
+                undelivered.extend(self.strays.remove(&place).into_iter().flatten());
                 self.hub.leave(now, place, state, undelivered, departure);
             }
             Request::Publish(messages) => {
@@ -243,7 +248,7 @@ impl HubTask {
         }
     }
 
-    /// Does what the hub asks. A mailbox that nobody reads any more belongs to a connection that is about to leave.
+    /// Does what the hub asks. A mailbox that is closed belongs to a connection that is about to leave.
     fn perform(&mut self, now: MonoMs) {
         while let Some(effect) = self.hub.poll_effect() {
             let (place, mail) = match effect {
@@ -266,8 +271,11 @@ impl HubTask {
                 }
             };
             let turned_away = matches!(mail, Mail::TurnedAway);
-            if let Some(mailbox) = self.mailboxes.get(&place) {
-                let _ = mailbox.send(mail);
+            let Some(mailbox) = self.mailboxes.get(&place) else { continue };
+            if let Err(refused) = mailbox.send(mail)
+                && let Mail::Forward(forward) = refused.0
+            {
+                self.strays.entry(place).or_default().push(forward);
             }
             if turned_away {
                 self.mailboxes.remove(&place);
@@ -329,3 +337,6 @@ fn will_arrival(message: &Message) -> Arrival {
         acknowledged: false,
     }
 }
+
+#[cfg(test)]
+mod tests;

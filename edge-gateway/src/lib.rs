@@ -14,6 +14,8 @@ mod store_thread;
 mod tls;
 mod uplink_quic;
 
+pub use gateway_core::gateway::Status;
+
 pub use config::{Config, HTTP_LISTEN_FLAG, MQTT_LISTEN_FLAG, SettingError, Settings};
 pub use runtime::{Running, STUCK_MS, StartError, start};
 pub use spool_sqlite::OpenError;

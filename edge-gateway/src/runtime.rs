@@ -61,6 +61,8 @@ pub struct Running {
     pub mqtt_address: SocketAddr,
     /// How it is.
     pub probe: Arc<dyn Probe>,
+    /// How it stands, in figures.
+    pub status: watch::Receiver<Status>,
     store: StoreHandle,
     thread: std::thread::JoinHandle<()>,
     edge: JoinHandle<()>,
@@ -131,8 +133,8 @@ pub async fn start(
         shutdown,
     };
     let uplink = trigger.spawn_vital("uplink", uplink_quic::run(uplink));
-    let probe = Arc::new(GatewayProbe { clock, status });
-    Ok(Running { mqtt_address, probe, store, thread, edge, hub, uplink })
+    let probe = Arc::new(GatewayProbe { clock, status: status.clone() });
+    Ok(Running { mqtt_address, probe, status, store, thread, edge, hub, uplink })
 }
 
 struct GatewayProbe {

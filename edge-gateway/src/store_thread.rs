@@ -115,6 +115,12 @@ impl StoreHandle {
     async fn send(&self, job: Job) -> Result<(), StoreClosed> {
         self.jobs.send(job).await.map_err(|_| StoreClosed)
     }
+
+    /// The way to a thread that has ended.
+    #[cfg(test)]
+    pub fn closed() -> Self {
+        Self { jobs: mpsc::channel(1).0 }
+    }
 }
 
 /// Starts the thread on an open gateway. It ends by [`StoreHandle::stop`], or fatally when the disk fails.

@@ -10,8 +10,11 @@ use crate::{firmware, gen_wire, setup, tidy};
 /// Where the end-to-end tests find the programs they start.
 const BIN_DIR_ENV: &str = "CULVERT_BIN_DIR";
 
-/// Where the end-to-end tests find a Python that has the foreign MQTT client.
+/// Where the end-to-end tests find a Python that has the foreign clients of MQTT and Kafka.
 const PYTHON_ENV: &str = "CULVERT_PYTHON";
+
+/// Where the end-to-end tests find the jars of Kafka's own clients.
+const JAVA_CLASSES_ENV: &str = "CULVERT_JAVA_CLASSES";
 
 /// Where the end-to-end tests find the firmware.
 const FIRMWARE_ENV: &str = "CULVERT_FIRMWARE_DIR";
@@ -68,6 +71,7 @@ pub fn with_programs(mut command: Command) -> Command {
     let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     let target = workspace_root().join(folder);
     command.env(BIN_DIR_ENV, target.join("debug"));
-    command.env(PYTHON_ENV, setup::python()).env(FIRMWARE_ENV, firmware::folder());
+    command.env(PYTHON_ENV, setup::python()).env(JAVA_CLASSES_ENV, setup::java_classes());
+    command.env(FIRMWARE_ENV, firmware::folder());
     command
 }

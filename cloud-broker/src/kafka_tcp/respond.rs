@@ -59,6 +59,7 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
                 Reply::None => return Ok(()),
             },
             Answer::Group(response) => *response,
+            Answer::Admin(answer) => answer.into_response(),
             Answer::Metadata(response) => (*response).into(),
             Answer::Fetch(answer) => {
                 let memory = &self.shared.response_memory;
@@ -106,7 +107,8 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
             self.shared.engine.request(event, Held::default()).await?;
             answer = match self.answer(token).await? {
                 Answer::Lookup(answer) => answer,
-                Answer::Fetch(_)
+                Answer::Admin(_)
+                | Answer::Fetch(_)
                 | Answer::Group(_)
                 | Answer::Metadata(_)
                 | Answer::Produce(_)

@@ -36,16 +36,17 @@ mod sequence;
 mod session;
 mod subscribe;
 mod text;
+mod will;
 
 pub use close::{CloseReason, ConnectRefusal, PublishRefusal, RejectReason};
-pub use connect::{ConnectRequest, MqttVersion, Will};
+pub use connect::{ConnectRequest, MqttVersion};
 pub use connection::{Connection, Output, Refused};
 pub use filter::{Filter, FilterFault};
 pub use limits::{
     CLIENT_ID_LEN_MAX, CONNECT_DEADLINE_MS, CONNECT_PACKET_LEN_MAX, CONTROL_PACKET_LEN_MAX,
     CREDIT_WORTH, FILTER_LEN_MAX, FILTER_LEVELS_MAX, INFLIGHT_BYTES_MAX, INFLIGHT_MAX, MqttLimits,
     PACKET_LEN_MAX_DEFAULT, RECEIVE_MAX_DEFAULT, TOPIC_ALIAS_MAX, TOPIC_LEN_MAX,
-    UNACKNOWLEDGED_BYTES_MAX_DEFAULT, USER_PROPERTIES_LEN_MAX, USER_PROPERTIES_MAX,
+    UNACKNOWLEDGED_BYTES_MAX_DEFAULT, UNRELEASED_MAX, USER_PROPERTIES_LEN_MAX, USER_PROPERTIES_MAX,
 };
 pub use message::{DropReason, Forward, Message};
 pub use outbound::Credit;
@@ -62,6 +63,7 @@ pub use subscribe::{
     UnsubscribeRequest,
 };
 pub use text::{Text, Topic};
+pub use will::Will;
 
 #[cfg(test)]
 mod tests;

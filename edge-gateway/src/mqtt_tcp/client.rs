@@ -1,16 +1,16 @@
 //! One client's connection.
 
+mod gate;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use gateway_core::gateway::{Arrival, ClientBatch, ClientToken, Rejection};
+use bytes::BytesMut;
 use gateway_core::hub::Entry;
 use gateway_core::mqtt::{
-    CloseReason, ConnectRefusal, ConnectRequest, Connection, Departure, Message, Output, Publish,
-    RejectReason,
+    CloseReason, ConnectRefusal, ConnectRequest, Connection, Message, Output, Publish,
 };
 use metrics::{counter, gauge};
 use socket2::{SockRef, TcpKeepalive};
@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use wire::time::MonoMs;
 
-use super::{Edge, arrival, staged_bytes, staged_units};
+use super::{Edge, staged_bytes, staged_units};
 use crate::hub_task::{Mail, Mailbox, Request, Ticket};
 use crate::metrics as names;
 use crate::store_thread::Answer;
@@ -34,8 +34,12 @@ const READ_BYTES_MAX: usize = 64 << 10;
 /// Bytes of publishes that a connection may hold beside those that the store thread has; beyond it the socket is not read.
 const WAITING_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes that wait to be sent at which no more messages for the client are taken, and its socket is not read any more.
+/// Bytes that wait to be sent at which no more messages for the client are taken.
 const UNSENT_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of answers, beside those messages, at which its socket is not read any more. Messages alone do not come so far: a
+/// slow subscriber's pings and acknowledgements must still be read.
+const UNSENT_ANSWERS_MAX: usize = 64 << 10;
 
 /// Mail read between two looks at the other things that may have happened.
 const MAIL_AT_ONCE: usize = 256;
@@ -211,6 +215,12 @@ impl Client {
             && self.unsent.is_empty()
     }
 
+    fn unsent_max(&self) -> usize {
+        // One message may overshoot its limit.
+        let message = self.edge.limits.packet_len_max.get() as usize;
+        UNSENT_BYTES_MAX + message + UNSENT_ANSWERS_MAX
+    }
+
     async fn wait(&mut self) -> Wake {
         let clock = self.edge.clock;
         let deadline = self.machine.next_deadline().map(|at| clock.instant_at(at));
@@ -218,7 +228,7 @@ impl Client {
         let reads = self.machine.wants_input()
             && self.closing.is_none()
             && waiting < WAITING_BYTES_MAX
-            && self.unsent.len() < UNSENT_BYTES_MAX;
+            && self.unsent.len() < self.unsent_max();
         let wanted = staged_units(waiting);
         // One batch at a time: what is committed reaches the hub in order, and does not pile up here.
         let hands_over =
@@ -360,106 +370,6 @@ impl Client {
             std::io::Result::Ok(())
         };
         let _ = tokio::time::timeout(LINGER, farewell).await;
-    }
-
-    /// Gives everything parsed to the store thread as one batch.
-    async fn hand_over(&mut self, room: OwnedSemaphorePermit) {
-        let publishes = std::mem::take(&mut self.publishes);
-        let device = self.client.clone().unwrap_or_else(|| "".into());
-        let messages = self.messages(&publishes, &device);
-        let first_of_connection = !self.numbered_before;
-        let arrivals: Vec<_> = publishes.into_iter().map(arrival).collect();
-        self.numbered_before |= arrivals.iter().any(Arrival::is_numbered);
-        let batch = ClientBatch {
-            token: ClientToken(0),
-            device: Bytes::copy_from_slice(device.as_bytes()),
-            first_of_connection,
-            arrivals,
-        };
-        // A closed store drops the answer's sender as well, which `wait` reports.
-        let answer = match self.edge.store.publish(batch).await {
-            Ok(answer) => answer,
-            Err(_closed) => oneshot::channel().1,
-        };
-        let since = Instant::now();
-        self.outstanding = Some(Outstanding { answer, messages, since, _room: room });
-    }
-
-    /// What the hub is to hear of once it is committed. Without subscribers that is next to nothing, and costs nothing.
-    fn messages(&self, publishes: &[Publish], client: &Arc<str>) -> Vec<(usize, Arc<Message>)> {
-        let now = self.edge.clock.mono();
-        let listening = self.edge.hub.is_listening();
-        (publishes.iter().enumerate())
-            .filter(|(_, publish)| listening || publish.retain)
-            .map(|(at, publish)| (at, Arc::new(Message::new(publish, client, now))))
-            .collect()
-    }
-
-    fn answered(&mut self, now: MonoMs, (stored, rejected): Answer) {
-        let Some(outstanding) = self.outstanding.take() else {
-            return;
-        };
-        names::record_commit(outstanding.since.elapsed().as_secs_f64());
-        self.machine.committed(now, stored);
-        let committed = outstanding.messages.into_iter().filter(|(at, _)| *at < stored);
-        let committed: Vec<_> = committed.map(|(_, message)| message).collect();
-        if !committed.is_empty() {
-            self.to_hub.push_back(Request::Publish(committed));
-        }
-        let Some(rejection) = rejected else { return };
-        // Nothing behind a refused publish may be stored, or it would be taken in its place.
-        self.publishes.clear();
-        let (label, reason) = match rejection {
-            Rejection::Batch(fault) => ("batch", RejectReason::Batch(fault)),
-            Rejection::Full => ("full", RejectReason::Full),
-            Rejection::NotAuthorized => ("not-authorized", RejectReason::NotAuthorized),
-            Rejection::OutOfOrder { expected, first } => {
-                ("sequence", RejectReason::DeviceSequence { expected, first })
-            }
-        };
-        counter!(names::PUBLISHES_REFUSED, "reason" => label).increment(1);
-        self.machine.rejected(reason);
-    }
-
-    /// The client is gone. What the store thread has is awaited, so that the next connection of this client finds it
-    /// stored; what it does not have is stored as well: it came whole. Then the hub hears of it.
-    async fn settle(&mut self) {
-        loop {
-            if let Some(outstanding) = &mut self.outstanding {
-                let Ok(answer) = (&mut outstanding.answer).await else { return };
-                self.answered(self.edge.clock.mono(), answer);
-            }
-            for request in std::mem::take(&mut self.to_hub) {
-                // Closed, the process is ending.
-                let _ = self.edge.hub.requests().send(request).await;
-            }
-            if self.publishes.is_empty() {
-                return;
-            }
-            let room = Arc::clone(&self.staged);
-            let wanted = staged_units(staged_bytes(&self.publishes));
-            let Ok(room) = room.acquire_many_owned(wanted).await else { return };
-            self.hand_over(room).await;
-        }
-    }
-
-    /// Gives the place back, so that another connection of this client may come in.
-    async fn leave(&mut self) {
-        let Some(mut mailbox) = self.mailbox.take() else { return };
-        let mut departure = self.machine.departure();
-        let mut state = self.machine.take_session();
-        if self.ticket.is_none() {
-            // The place may have been given at the very moment. The client knows nothing of it, so it leaves no will.
-            mailbox.close();
-            if let Ok(Mail::Admitted(ticket, grant)) = mailbox.try_recv() {
-                departure = Departure { with_will: false, session_expiry_s: None };
-                state = grant.state;
-                self.ticket = Some(ticket);
-            }
-        }
-        if let Some(ticket) = self.ticket.take() {
-            ticket.leave(&self.edge.hub, state, mailbox, departure).await;
-        }
     }
 }
 

@@ -104,6 +104,13 @@ impl Settings {
         })
     }
 
+    /// The folder of the jars of Kafka's own clients, if there is one (`CULVERT_JAVA_CLASSES`, which `cargo xtask test` sets).
+    #[must_use]
+    pub fn java_classes() -> Option<PathBuf> {
+        let path = PathBuf::from(std::env::var_os("CULVERT_JAVA_CLASSES")?);
+        path.is_dir().then_some(path)
+    }
+
     /// The firmware, which need not be there: in `CULVERT_FIRMWARE_DIR`, or else where it is built.
     #[must_use]
     pub fn firmware() -> PathBuf {

@@ -1,6 +1,10 @@
 //! The broker: log, metadata, sessions and whoever waits, put together.
 
+mod topics;
+mod undurable;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use broker_coordinator::{GroupSettings, Now};
 use broker_log::{Log, PartitionKey, SlotNo, SlotToWrite, TopicNo};
@@ -12,6 +16,7 @@ use wire::uplink::GoodbyeReason;
 
 use crate::event::{Answer, Asker, ClientId, Effect, Event, SessionId};
 use crate::groups::Groups;
+use crate::handlers::admin::WaitingAdmin;
 use crate::handlers::find_coordinator::CoordinatorQuery;
 use crate::handlers::metadata::{Outcome, WaitingMetadata};
 use crate::handlers::produce::{ProduceAnswer, Produced};
@@ -23,6 +28,7 @@ use crate::ingest::{
 };
 use crate::metadata::{Image, Metadata, NewTopic, Ticket, Topic, TopicRefused, Wish};
 use crate::pending::{ParkedAnswers, ParkedFetches};
+use undurable::Undurable;
 
 /// Settings of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +41,8 @@ pub struct BrokerSettings {
     pub auto_create_topics: bool,
     /// Partitions of topics made that way, as Kafka's `num.partitions`. Each costs memory for as long as it exists.
     pub default_partitions: u32,
+    /// Largest replication factor that a client may ask for. It says nothing here, and tools ask for what they are used to.
+    pub replication_factor_max: i16,
     /// Topics that gateways may append to, besides the control topic.
     pub uplink_topics: BTreeSet<String>,
     /// Partitions that `__consumer_offsets` is made with, as Kafka's `offsets.topic.num.partitions`.
@@ -100,6 +108,8 @@ pub struct Broker {
     life: Incarnation,
     ids: IdSource,
     groups: Groups,
+    /// Producer ids that are reserved and not given out.
+    producer_ids: Range<u64>,
     log: Log,
     metadata: Metadata,
     ingest: Ingest,
@@ -120,6 +130,7 @@ enum ParkedAnswer {
 /// An answer that waits until topics are stored.
 #[derive(Debug)]
 enum WaitingForTopics {
+    Admin(Asker, WaitingAdmin),
     Coordinator(Asker, CoordinatorQuery),
     Hello(Box<WaitingHello>),
     Metadata(Asker, WaitingMetadata),
@@ -148,6 +159,11 @@ impl Broker {
         if in_log > in_metadata {
             return Err(BrokerError::MetadataBehindLog { log: in_log, metadata: in_metadata });
         }
+        // What the log holds of topics that were deleted since.
+        let gone: Vec<TopicNo> = log.topic_nos().filter(|no| image.by_no(no.0).is_none()).collect();
+        for topic_no in gone {
+            log.remove_topic(topic_no);
+        }
         for topic in image.topics() {
             register(&mut log, topic).ok_or(BrokerError::TooManyPartitions)?;
         }
@@ -156,6 +172,7 @@ impl Broker {
             settings,
             life: public_life(identity.incarnation),
             ids: IdSource::new(identity.id_seed),
+            producer_ids: 0..0,
             log,
             metadata: Metadata::new(image),
             ingest: Ingest::new(),
@@ -171,11 +188,8 @@ impl Broker {
         match event {
             Event::ClientGone(client) => self.forget(client),
             Event::ControlStored(version) => self.control_stored(wall, version, out),
-            Event::ControlNotStored => {
-                let ticket = self.metadata.not_stored();
-                self.topics_settled(wall, ticket, out);
-            }
             Event::GroupsRead(chunk) => self.groups.take_chunk(Now { mono, wall }, chunk),
+            Event::ControlNotStored => self.control_not_stored(wall, out),
             Event::Kafka(asker, request) => self.kafka(mono, wall, asker, request, out),
             Event::SessionGone(session) => self.end_session(session),
             Event::Uplink { asker, session, identity, request } => match request {
@@ -244,7 +258,8 @@ impl Broker {
                     Effect::Answer(asker, Answer::Produce(answer))
                 }
                 ParkedAnswer::Uplink(parked) => {
-                    Effect::Answer(parked.asker, Answer::Uplink(parked.answer(&self.log)))
+                    let image = self.metadata.image();
+                    Effect::Answer(parked.asker, Answer::Uplink(parked.answer(&self.log, image)))
                 }
             });
         }
@@ -281,6 +296,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         match request {
+            KafkaRequest::Admin(request) => self.admin(asker, request, out),
             KafkaRequest::Fetch(query) => self.fetch(mono, asker, query, out),
             KafkaRequest::Group(request) => self.group(Now { mono, wall }, asker, request, out),
             KafkaRequest::Lookup(query) => {
@@ -407,73 +423,21 @@ impl Broker {
         self.waiting.entry(ticket).or_default().push(waiting);
     }
 
-    fn control_stored(&mut self, wall: UnixMs, version: u64, out: &mut Vec<Effect>) {
-        let (ticket, made) = self.metadata.stored(version);
-        for topic in &made {
-            // The metadata's limit on partitions is far below the log's, so there is room; were there none, reads and
-            // appends of the missing partition would say that it is unknown.
-            let _ = register(&mut self.log, topic);
-        }
-        self.topics_settled(wall, ticket, out);
-    }
-
-    /// Answers who waited for topics: they are there, or they will not be.
-    fn topics_settled(&mut self, wall: UnixMs, ticket: Ticket, out: &mut Vec<Effect>) {
-        while let Some(first) = self.waiting.first_entry() {
-            if *first.key() > ticket {
-                break;
-            }
-            for waiting in first.remove() {
-                match waiting {
-                    WaitingForTopics::Coordinator(asker, query) => {
-                        self.answer_coordinator(asker, &query, out);
-                    }
-                    WaitingForTopics::Hello(waiting) => self.welcome(wall, *waiting, out),
-                    WaitingForTopics::Metadata(asker, query) => {
-                        self.answer_metadata(asker, &query, out);
-                    }
-                }
-            }
-        }
-    }
-
     fn end_session(&mut self, session: SessionId) {
         self.ingest.end(session);
         // A HELLO that waits for its topics must not bring the session back.
         for waiting in self.waiting.values_mut() {
             waiting.retain(|waiting| match waiting {
                 WaitingForTopics::Hello(hello) => hello.session != session,
-                WaitingForTopics::Coordinator(..) | WaitingForTopics::Metadata(..) => true,
+                WaitingForTopics::Admin(..)
+                | WaitingForTopics::Coordinator(..)
+                | WaitingForTopics::Metadata(..) => true,
             });
         }
     }
 
     fn forget(&mut self, client: ClientId) {
         self.fetches.forget(client);
-    }
-}
-
-/// Bytes that were appended and are not durable, by the last slot they may be in. What was turned away counts too, until
-/// that slot is durable: it only makes the broker a little more careful.
-#[derive(Debug, Default)]
-struct Undurable {
-    by_slot: BTreeMap<SlotNo, usize>,
-    bytes: usize,
-}
-
-impl Undurable {
-    fn add(&mut self, slot_no: SlotNo, bytes: usize) {
-        *self.by_slot.entry(slot_no).or_default() += bytes;
-        self.bytes += bytes;
-    }
-
-    fn durable(&mut self, slot_no: SlotNo) {
-        while let Some(first) = self.by_slot.first_entry() {
-            if *first.key() > slot_no {
-                break;
-            }
-            self.bytes -= first.remove();
-        }
     }
 }
 

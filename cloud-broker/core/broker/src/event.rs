@@ -3,7 +3,7 @@
 use wire::ids::GatewayId;
 
 use crate::groups::{GroupsChunk, GroupsRead};
-use crate::handlers::{FetchAnswer, KafkaRequest, LookupAnswer, ProduceAnswer};
+use crate::handlers::{AdminAnswer, FetchAnswer, KafkaRequest, LookupAnswer, ProduceAnswer};
 use crate::ingest::{UplinkAnswer, UplinkRequest};
 use crate::metadata::ControlWrite;
 
@@ -73,6 +73,8 @@ pub enum Effect {
 /// The answer to a request.
 #[derive(Debug)]
 pub enum Answer {
+    /// To a request of an administrative API. The connection makes the response.
+    Admin(Box<AdminAnswer>),
     /// To a fetch: where the records lie. The connection reads and encodes them.
     Fetch(FetchAnswer),
     /// To a request of the group APIs: the response.

@@ -15,7 +15,7 @@ use broker_log::{FirstBatch, Log, PartitionKey, Piece, SlotNo, TopicNo};
 use bytes::Bytes;
 use wire::ids::Partition;
 use wire::offset::Offset;
-use wire::time::MonoMs;
+use wire::time::{MonoMs, UnixMs};
 
 use crate::event::Asker;
 use crate::handlers::groups::{GroupQuery, GroupRequest};
@@ -145,14 +145,18 @@ impl Groups {
         Self { settings, running: None, last_slot: None }
     }
 
-    /// Begins as soon as the topic is there; goes on with reading it. Gives the next part to read.
-    pub(crate) fn poll_read(&mut self, now: Now, log: &Log, image: &Image) -> Option<GroupsRead> {
-        let settings = self.settings;
-        let running = match &mut self.running {
-            Some(running) => running,
-            None => self.running.insert(Running::new(settings, image.by_name(OFFSETS_TOPIC)?, now)),
-        };
-        running.poll_read(now, log)
+    /// Begins, as soon as the topic is there.
+    pub(crate) fn begin(&mut self, now: Now, image: &Image) {
+        if self.running.is_none()
+            && let Some(topic) = image.by_name(OFFSETS_TOPIC)
+        {
+            self.running = Some(Running::new(self.settings, topic, now));
+        }
+    }
+
+    /// The next part of the topic to read.
+    pub(crate) fn poll_read(&mut self, now: Now, log: &Log) -> Option<GroupsRead> {
+        self.running.as_mut()?.poll_read(now, log)
     }
 
     /// Takes what was read.
@@ -178,6 +182,13 @@ impl Groups {
     pub(crate) fn handle_deadlines(&mut self, now: Now) {
         if let Some(running) = &mut self.running {
             running.coordinator.handle_deadlines(now);
+        }
+    }
+
+    /// A topic was deleted.
+    pub(crate) fn topic_gone(&mut self, wall: UnixMs, topic: &str) {
+        if let Some(running) = &mut self.running {
+            running.coordinator.forget_topic(wall, topic);
         }
     }
 

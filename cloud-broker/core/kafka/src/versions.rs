@@ -33,6 +33,10 @@ pub const ADVERTISED: &[Advertised] = &[
     advertised(ApiKey::DescribeGroups, 0, 6),
     advertised(ApiKey::ListGroups, 0, 5),
     advertised(ApiKey::ApiVersions, 0, 4),
+    advertised(ApiKey::CreateTopics, 2, 7),
+    advertised(ApiKey::DeleteTopics, 1, 6),
+    advertised(ApiKey::InitProducerId, 0, 5),
+    advertised(ApiKey::DescribeConfigs, 1, 4),
     advertised(ApiKey::DeleteGroups, 0, 2),
 ];
 

@@ -1,5 +1,6 @@
 //! Connections come and go, sessions begin and end (v5 3.1.2.4, 3.1.2.11.2, 3.1.4), and wills are published.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use wire::time::MonoMs;
@@ -46,6 +47,7 @@ impl Hub {
         }
         let mut back = state.suspend();
         back.extend(undelivered);
+        back.extend(take_forwards(&mut self.effects, place));
         session.parked = state;
         let (count, bytes) = (session.queue.len(), session.queue.bytes());
         session.queue.give_back(back);
@@ -56,7 +58,7 @@ impl Hub {
         let expiry_s = session.expiry_s;
         self.dropped(DropReason::Offline, offline);
         if let Some(will) = will {
-            self.bequeath(now, client, will, expiry_s);
+            self.bequeath(now, client, will);
         }
         if expiry_s == 0 {
             self.end_session(now, client);
@@ -104,6 +106,7 @@ impl Hub {
         let queue = std::mem::take(&mut session.queue);
         self.queued -= queue.len();
         self.queued_bytes -= queue.bytes();
+        self.dropped(DropReason::Ended, queue.len());
         self.remove_if_unused(client);
     }
 
@@ -154,13 +157,13 @@ impl Hub {
         self.feed(client);
     }
 
-    /// Publishes a will, or sees to it that it is published later; not later than the session ends (v5 3.1.3.2.2).
-    fn bequeath(&mut self, now: MonoMs, client: ClientNo, will: Box<Will>, expiry_s: u32) {
-        let delay_s = will.delay_s.min(expiry_s);
-        if delay_s == 0 {
+    /// Publishes a will, or sees to it that it is published later. If the session ends before, that publishes it (v5
+    /// 3.1.3.2.2).
+    fn bequeath(&mut self, now: MonoMs, client: ClientNo, will: Box<Will>) {
+        if will.delay_s == 0 {
             return self.store_will(now, client, &will);
         }
-        let at = now + u64::from(delay_s) * 1_000;
+        let at = now + u64::from(will.delay_s) * 1_000;
         if let Some(session) = self.sessions.get_mut(&client) {
             session.delayed = Some((at, will));
             self.wills.insert((at, client));
@@ -210,4 +213,16 @@ impl Hub {
             self.clients.remove(&session.client_id);
         }
     }
+}
+
+/// Takes out what is on its way to a connection and was not polled.
+fn take_forwards(effects: &mut VecDeque<Effect>, place: Place) -> Vec<Forward> {
+    let mut taken = Vec::new();
+    for effect in std::mem::take(effects) {
+        match effect {
+            Effect::Forward { place: to, forward } if to == place => taken.push(forward),
+            other => effects.push_back(other),
+        }
+    }
+    taken
 }

@@ -79,6 +79,8 @@ pub struct Connection {
     phase: Phase,
     gate: Gate,
     session: SessionState,
+    /// QoS 2 publishes that an earlier connection left unreleased: Receive Maximum begins anew (v5 4.9).
+    resumed: usize,
     /// Whether a SUBSCRIBE or UNSUBSCRIBE awaits the hub's answer. Nothing is read until then.
     asks: bool,
     departure: Departure,
@@ -135,6 +137,7 @@ impl Connection {
             phase: Phase::AwaitingConnect { deadline: now + CONNECT_DEADLINE_MS },
             gate: Gate::default(),
             session: SessionState::default(),
+            resumed: 0,
             asks: false,
             departure: Departure::LOST,
             outputs: VecDeque::new(),
@@ -224,6 +227,7 @@ impl Connection {
         let presence =
             if grant.present { SessionPresence::Present } else { SessionPresence::Absent };
         self.session = grant.state;
+        self.resumed = self.session.received.len();
         // The server's word on the expiry is final (v5 3.2.2.3.2).
         let expiry = (grant.expiry_s != link.session_expiry_s).then_some(grant.expiry_s);
         let assigned = link.client_id_assigned.then_some(&link.client_id);

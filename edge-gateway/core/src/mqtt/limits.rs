@@ -34,6 +34,9 @@ pub const INFLIGHT_MAX: usize = 128;
 /// What they may take together, in bytes. A larger one is sent alone.
 pub const INFLIGHT_BYTES_MAX: usize = 1024 * 1024;
 
+/// QoS 2 publishes of one session that are stored and not released. A client that never releases is disconnected here.
+pub const UNRELEASED_MAX: u16 = 4_096;
+
 /// Messages that a connection takes from its queue before it tells that they are sent.
 pub const CREDIT_WORTH: usize = 32;
 

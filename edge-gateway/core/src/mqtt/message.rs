@@ -116,6 +116,8 @@ impl Forward {
 /// Why a local subscriber does not get a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DropReason {
+    /// The subscriber's session ended.
+    Ended,
     /// Its message expiry interval was over.
     Expired,
     /// The subscriber's queue has reached its limit.
@@ -133,6 +135,7 @@ impl DropReason {
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
+            Self::Ended => "ended",
             Self::Expired => "expired",
             Self::Full => "full",
             Self::Memory => "memory",

@@ -21,6 +21,7 @@ impl Broker {
         if let GroupQuery::Find(query) = request.query {
             return self.find_coordinator(asker, query, out);
         }
+        self.groups.begin(now, self.metadata.image());
         let takes_commits = self.undurable.bytes < COMMITS_PAUSED_BYTES;
         let known = (self.metadata.image(), &mut self.ids, takes_commits);
         let response = self.groups.handle(now, asker, request, known);
@@ -33,11 +34,12 @@ impl Broker {
 
     /// Carries out what the coordinator wants: appends, answers, and what has to be read of its topic.
     pub(super) fn settle_groups(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.groups.begin(now, self.metadata.image());
         self.append_group_records(now);
         while let Some((asker, response)) = self.groups.take_answer() {
             self.answer_group(asker, response, out);
         }
-        if let Some(read) = self.groups.poll_read(now, &self.log, self.metadata.image()) {
+        if let Some(read) = self.groups.poll_read(now, &self.log) {
             out.push(Effect::ReadGroups(read));
         }
     }
@@ -91,3 +93,6 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

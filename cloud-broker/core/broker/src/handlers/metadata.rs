@@ -229,6 +229,8 @@ fn describe(topic: &Topic, epoch: LeaderEpoch, operations: i32) -> MetadataRespo
 
 fn code_of(error: TopicRefused) -> ErrorCode {
     match error {
+        // It is there now: the client finds it when it asks again.
+        TopicRefused::Exists => ErrorCode::LeaderNotAvailable,
         TopicRefused::Name => ErrorCode::InvalidTopicException,
         TopicRefused::Partitions => ErrorCode::InvalidPartitions,
         TopicRefused::Full => ErrorCode::PolicyViolation,

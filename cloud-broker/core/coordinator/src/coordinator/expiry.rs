@@ -1,4 +1,4 @@
-//! Offsets that nobody came back for.
+//! Offsets that nobody came back for, and those in topics that are gone.
 //!
 //! A search goes through the groups a few at a time, and begins anew some time after it ended. An offset expires when its
 //! own time has come, if the client gave it one; else when its group has been empty, or if it never had members when the
@@ -9,7 +9,7 @@ use wire::time::{MonoMs, UnixMs};
 
 use super::{Coordinator, Now};
 use crate::committed::CommittedGroup;
-use crate::ids::GroupId;
+use crate::ids::{GroupId, TopicName};
 use crate::outbox::{Then, Write};
 use crate::record::{CommittedOffset, Record, encode_batch};
 use crate::settings::{
@@ -64,6 +64,27 @@ impl<A: Copy> Coordinator<A> {
         }
     }
 
+    /// A topic is no more, so neither are the offsets in it: one of the same name begins anew. What the log has no room for
+    /// stays until it expires.
+    pub fn forget_topic(&mut self, wall: UnixMs, topic: &str) {
+        let with_topic =
+            self.committed.behind(None).filter(|(_, group)| group.offsets.contains_key(topic));
+        let ids: Vec<GroupId> = with_topic.map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            let (Ok(partition), Some(group)) = (self.route(&id), self.committed.get(id.as_str()))
+            else {
+                continue;
+            };
+            let records = tombstones(&id, group, |name, _| name.as_str() == topic);
+            for records in records.chunks(EXPIRY_OFFSETS_PER_GROUP) {
+                if let Ok(batch) = encode_batch(records, wall) {
+                    let (records, then) = (records.to_vec(), Then::Expire);
+                    self.out.writes.push_back(Write { partition, batch, records, then });
+                }
+            }
+        }
+    }
+
     /// Tombstones of what has expired of a group; of the group too if nothing is left of it.
     fn expired(&self, id: &GroupId, now: UnixMs) -> Vec<Record> {
         let Some(committed) = self.committed.get(id.as_str()) else {
@@ -80,7 +101,8 @@ impl<A: Copy> Coordinator<A> {
             let by_retention = UnixMs(kept_from.0.saturating_add(retention));
             offset.expires.unwrap_or(by_retention) <= now
         };
-        let mut records = tombstones(id, committed, expires);
+        let mut records = tombstones(id, committed, |_, offset| expires(offset));
+        records.truncate(EXPIRY_OFFSETS_PER_GROUP);
         if records.len() == committed.offsets_count && committed.metadata.is_some() {
             records.push(Record::Group { group: id.clone(), metadata: None });
         }
@@ -91,17 +113,17 @@ impl<A: Copy> Coordinator<A> {
 fn tombstones(
     id: &GroupId,
     committed: &CommittedGroup,
-    expires: impl Fn(&CommittedOffset) -> bool,
+    is_over: impl Fn(&TopicName, &CommittedOffset) -> bool,
 ) -> Vec<Record> {
     let offsets = committed.offsets.iter().flat_map(|(topic, partitions)| {
         partitions.iter().map(move |(partition, offset)| (topic, *partition, offset))
     });
-    let expired = offsets.filter(|(_, _, offset)| expires(offset));
-    let tombstones = expired.map(|(topic, partition, _)| Record::Offset {
+    let over = offsets.filter(|(topic, _, offset)| is_over(topic, offset));
+    let tombstones = over.map(|(topic, partition, _)| Record::Offset {
         group: id.clone(),
         topic: topic.clone(),
         partition,
         offset: None,
     });
-    tombstones.take(EXPIRY_OFFSETS_PER_GROUP).collect()
+    tombstones.collect()
 }

@@ -95,15 +95,10 @@ impl<A: Copy> Coordinator<A> {
             };
         };
         let name = &commit.member;
-        let is_simple =
-            commit.generation < 0 && name.id.as_str().is_empty() && name.instance.is_none();
         if commit.generation < 0 && group.is_empty() {
             return Ok(partition);
         }
-        if is_simple {
-            // Somebody who is not in the group must not move what its members go on from.
-            return Err(GroupError::UnknownMemberId);
-        }
+        // Somebody who is not in the group must not move what its members go on from.
         group.check_member(name, commit.generation)?;
         if group.phase() == Phase::Syncing {
             // It knows the generation, and not yet what it is assigned there.

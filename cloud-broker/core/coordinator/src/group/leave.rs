@@ -51,7 +51,8 @@ impl<A: Copy> Group<A> {
         }
     }
 
-    /// Takes a member out; whatever it waits for, it is told that it is none.
+    /// Takes a member out; whatever it waits for, it is told that it is none. If it led, the next generation finds another
+    /// leader.
     pub(super) fn take_out(&mut self, turn: &mut Turn<'_, A>, id: &MemberId) {
         let Some(mut member) = self.members.remove(id) else {
             return;
@@ -59,9 +60,6 @@ impl<A: Copy> Group<A> {
         self.bytes -= member.bytes();
         if let Some(instance) = &member.instance {
             self.instances.remove(instance);
-        }
-        if self.leader.as_ref() == Some(id) {
-            self.leader = self.members.keys().next().cloned();
         }
         Self::answer_join(turn, &mut member, Err((GroupError::UnknownMemberId, id.clone())));
         Self::answer_sync(turn, &mut member, Err(GroupError::UnknownMemberId));

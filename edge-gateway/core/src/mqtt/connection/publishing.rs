@@ -8,7 +8,7 @@ use crate::mqtt::alias::TopicAliases;
 use crate::mqtt::close::{CloseReason, PublishRefusal};
 use crate::mqtt::connect::MqttVersion;
 use crate::mqtt::frame::FixedHeader;
-use crate::mqtt::limits::TOPIC_LEN_MAX;
+use crate::mqtt::limits::{TOPIC_LEN_MAX, UNRELEASED_MAX};
 use crate::mqtt::publish::{self, Delivery, Publish};
 use crate::mqtt::reply::Replies;
 use crate::mqtt::reserved;
@@ -109,19 +109,27 @@ impl Connection {
         }
     }
 
-    /// v5 3.3.4: beyond Receive Maximum a client is disconnected. One of 3.1.1 knows no such limit: it is not read.
+    /// v5 3.3.4: beyond Receive Maximum a client is disconnected. One of 3.1.1 knows no such limit: it is not read, unless
+    /// it leaves ever more QoS 2 publishes unreleased, which would be kept for it.
     pub(super) fn check_receive_maximum(
         &self,
         version: MqttVersion,
         delivery: Delivery,
     ) -> Result<(), CloseReason> {
+        let beyond = |receive_max| Err(CloseReason::ReceiveMaximumExceeded { receive_max });
         let receive_max = self.limits.receive_max.get();
-        let unfinished = self.gate.numbered() + self.session.received.len();
+        let unreleased = self.session.received.len();
         match (version, delivery) {
-            (MqttVersion::V5, Delivery::AtLeastOnce { .. } | Delivery::ExactlyOnce { .. })
-                if unfinished >= usize::from(receive_max) =>
+            (_, Delivery::AtMostOnce) => Ok(()),
+            (_, Delivery::ExactlyOnce { .. })
+                if unreleased + self.gate.numbered() >= usize::from(UNRELEASED_MAX) =>
             {
-                Err(CloseReason::ReceiveMaximumExceeded { receive_max })
+                beyond(UNRELEASED_MAX)
+            }
+            (MqttVersion::V5, _)
+                if self.gate.numbered() + unreleased >= usize::from(receive_max) + self.resumed =>
+            {
+                beyond(receive_max)
             }
             (MqttVersion::V5 | MqttVersion::V311, _) => Ok(()),
         }

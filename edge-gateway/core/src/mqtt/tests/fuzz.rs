@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use wire::seq::DeviceSeq;
 use wire::time::MonoMs;
 
+use super::forwarding::forward;
 use super::rig::{
     Rig, V5, V311, answer, connect, connect_with, packet, properties, publish_with, publish0,
     publish1, string, user,
@@ -126,6 +127,16 @@ impl Shell {
         }
     }
 
+    /// Somebody publishes what this client subscribed to.
+    fn forward(&mut self, now: u64, random: &mut Random) {
+        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][random.below(3)];
+        for _ in 0..random.below(4) {
+            self.connection.forward(forward(qos, "x"));
+        }
+        self.connection.fill(MonoMs(now), random.below(64));
+        self.input(now, &[]);
+    }
+
     fn answer(&mut self, now: u64, random: &mut Random) {
         let count = random.below(self.pending.len() + 1);
         let committed = self.pending.drain(..count).filter(|(first, _)| *first != 0);
@@ -158,6 +169,9 @@ fn corpus(version: MqttVersion) -> Vec<Vec<u8>> {
         packet(0xa2, &[&[0, 9], props, &string("a/#")]),
         packet(0x62, &[&[0, 3]]),
         packet(0x40, &[&[0, 3]]),
+        packet(0x50, &[&[0, 1]]),
+        packet(0x70, &[&[0, 1]]),
+        packet(0x62, &[&[0, 1]]),
         vec![0xc0, 0],
         vec![0xd0, 0],
         vec![0xe0, 0],
@@ -254,8 +268,10 @@ fn packets_gone_wrong_do_no_harm() {
                 mutate(&mut random, &mut bytes);
             }
             shell.input(now, &bytes);
-            if random.below(3) == 0 {
-                shell.answer(now, &mut random);
+            match random.below(6) {
+                0 | 1 => shell.answer(now, &mut random),
+                2 => shell.forward(now, &mut random),
+                _ => {}
             }
         }
         shell.connection.handle_timeout(MonoMs(u64::MAX));

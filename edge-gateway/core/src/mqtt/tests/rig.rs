@@ -84,6 +84,17 @@ pub(super) fn publish1(version: MqttVersion, id: u16, topic: &str, payload: &[u8
     packet(0x32, &[&string(topic), &id.to_be_bytes(), props, payload])
 }
 
+/// A QoS 2 PUBLISH.
+pub(super) fn publish2(version: MqttVersion, id: u16, topic: &str, payload: &[u8]) -> Vec<u8> {
+    let props: &[u8] = if version == V5 { &[0] } else { &[] };
+    packet(0x34, &[&string(topic), &id.to_be_bytes(), props, payload])
+}
+
+/// A PUBREL.
+pub(super) fn pubrel(id: u16) -> Vec<u8> {
+    packet(0x62, &[&id.to_be_bytes()])
+}
+
 /// An MQTT 5 PUBLISH of QoS 1 to `t` with these properties and payload `x`.
 pub(super) fn publish_with(id: u16, props: &[&[u8]]) -> Vec<u8> {
     publish1_with(id, "t", props)
@@ -99,6 +110,8 @@ pub(super) struct Rig {
     pub(super) connection: Connection,
     pub(super) buf: BytesMut,
     pub(super) now: MonoMs,
+    /// What the next client is let in with, if not with a new session.
+    pub(super) grant: Option<SessionGrant>,
     version: MqttVersion,
 }
 
@@ -110,7 +123,7 @@ impl Rig {
     pub(super) fn with_limits(version: MqttVersion, limits: MqttLimits) -> Self {
         let now = MonoMs(1_000);
         let connection = Connection::new(limits, ENTROPY, now);
-        Self { connection, buf: BytesMut::new(), now, version }
+        Self { connection, buf: BytesMut::new(), now, grant: None, version }
     }
 
     /// A connection that is served already.
@@ -122,6 +135,15 @@ impl Rig {
         let mut rig = Self::with_limits(version, limits);
         let outputs = rig.feed(connect);
         assert_eq!(outputs.last().unwrap(), "send CONNACK 0x00", "{outputs:?}");
+        rig
+    }
+
+    /// A connection that comes back to a session.
+    pub(super) fn resumed(version: MqttVersion, grant: SessionGrant) -> Self {
+        let mut rig = Self::new(version);
+        rig.grant = Some(grant);
+        let outputs = rig.feed(&connect_with(version, 0, 0, &[], &[&string("dev/1")]));
+        assert_eq!(outputs.last().unwrap(), "send CONNACK 0x00 with session", "{outputs:?}");
         rig
     }
 
@@ -138,7 +160,15 @@ impl Rig {
             self.connection.handle_input(self.now, &mut self.buf);
             let before = outputs.len();
             while let Some(output) = self.connection.poll_output() {
-                answer(&mut self.connection, self.now, &output);
+                match (&output, self.grant.take()) {
+                    (Output::Connect(_), Some(grant)) => {
+                        self.connection.accept_connect(self.now, grant);
+                    }
+                    (output, grant) => {
+                        self.grant = grant;
+                        answer(&mut self.connection, self.now, output);
+                    }
+                }
                 outputs.push(output);
             }
             if outputs.len() == before {
