@@ -14,13 +14,13 @@ const TARGET: &str = "thumbv7m-none-eabi";
 
 /// Builds all boards, for size, as they would be shipped.
 pub fn build() -> Result<()> {
-    run(in_workspace(&["build", "--release", "--locked"]))
+    run(in_workspace(&["build", "--release"]))
 }
 
 /// Formatting and lints. There is no test harness on a board, so `--all-targets` would find one missing.
 pub fn check() -> Result<()> {
     run(in_workspace(&["fmt", "--all", "--check"]))?;
-    run(in_workspace(&["clippy", "--release", "--locked", "--bins", "--", "--deny", "warnings"]))
+    run(in_workspace(&["clippy", "--release", "--bins", "--", "--deny", "warnings"]))
 }
 
 /// Where the built images are.

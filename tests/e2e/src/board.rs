@@ -11,8 +11,8 @@ use crate::stage::Stage;
 
 const EMULATOR: &str = "qemu-system-arm";
 
-/// The firmware ends by itself before this, with a failure.
-const PATIENCE_SECONDS: u32 = 240;
+/// After this the firmware ends by itself, with a failure that says how far it came.
+const PATIENCE_SECONDS: u32 = 120;
 
 /// What the firmware is told to do.
 #[derive(Debug, Clone)]

@@ -18,7 +18,7 @@ const CUTS: u32 = 5;
 const CUTS_BEFORE_KILL: u32 = 2;
 
 /// Between two readings.
-const PAUSE: Duration = Duration::from_millis(4);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The gateway dies at most so long after the cut before it.
 const LIFE_MAX: Duration = Duration::from_millis(300);
@@ -31,8 +31,8 @@ const CUT_AFTER_SPREAD: u64 = 1_000;
 /// The board learns the time in whole seconds.
 const CLOCK_ERROR_MS_MAX: i64 = 1_000;
 
-/// From the board's start to its last acknowledgement. Tens of times what it takes: the emulator shares the machine.
-const BOARD_PATIENCE: Duration = Duration::from_secs(200);
+/// Beyond what the board has itself, which is tens of times what it takes: the emulator shares the machine.
+const BOARD_PATIENCE: Duration = Duration::from_secs(150);
 
 #[test]
 fn a_board_s_readings_arrive_once_and_in_order_over_a_bad_line_and_a_killed_gateway() {
@@ -66,6 +66,8 @@ fn a_board_s_readings_arrive_once_and_in_order_over_a_bad_line_and_a_killed_gate
         eprintln!("{}", board.finish(BOARD_PATIENCE)?.trim_end());
         ensure!(proxy.cuts() == CUTS, "only {} cuts", proxy.cuts());
         wait_until_delivered(&mut gateway, PATIENCE)?;
+        let copies = site.gateway_metric("culvert_gateway_readings_deduplicated_total")?;
+        eprintln!("{CUTS} cuts and a kill made {copies} copies");
         let records = read_topic(site.kafka(), "telemetry")?;
         check_dense(&records)?;
         check_board(&records, &plan, began..=unix_ms()?)
