@@ -364,3 +364,39 @@ fn paho_gets_every_message_once_and_in_order() {
         process.check_running()
     });
 }
+
+/// A subscriber that reads nothing loses messages of its own; publishers and other subscribers do not notice.
+#[test]
+fn a_stuck_subscriber_holds_up_nobody() {
+    scenario(&[Tool::Mosquitto], |stage| {
+        let (mut process, mqtt) = start(stage)?;
+        let http = process.address("http")?;
+        let healthy = Subscriber::start(mqtt, "%l", &["-q", "1", "-t", "t"])?;
+        let mut stuck = Client::open(mqtt, Version::V311, "stuck")?;
+        stuck.send(b"\x82\x06\x00\x01\x00\x01t\x00")?;
+        ensure!(stuck.receive(PATIENCE)? == Some(Packet::Other(0x90)), "no SUBACK");
+        let mut publisher = Client::open(mqtt, Version::V5, "pub")?;
+        let payload = vec![b'x'; 64 << 10];
+        let mut published = 0;
+        let dropped = "culvert_gateway_mqtt_forwards_dropped_total{reason=\"full\"}";
+        until("the stuck subscriber's queue to be full", PATIENCE, || {
+            for _ in 0..20 {
+                publisher.publish("t", &payload)?;
+                published += 1;
+            }
+            Ok(metric(http, dropped).ok().filter(|count| *count > 0.0))
+        })?;
+        ensure!(healthy.messages(published)?.len() == published, "{published} published");
+        until("the stuck subscriber to be cut off", PATIENCE, || {
+            let sessions = metric(http, "culvert_gateway_mqtt_sessions")?;
+            Ok((sessions == 2.0).then_some(()))
+        })?;
+        ensure!(
+            metric(http, "culvert_gateway_mqtt_queued_bytes")? == 0.0,
+            "its queue is still there"
+        );
+        publisher.publish("t", b"after")?;
+        ensure!(healthy.messages(published + 1)?.len() == published + 1, "it was held up");
+        process.check_running()
+    });
+}
