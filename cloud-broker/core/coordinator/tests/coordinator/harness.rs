@@ -262,6 +262,19 @@ impl World {
     }
 }
 
+/// A generator of small numbers (splitmix64): the same seed, the same run.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((x ^ (x >> 31)) % bound as u64).unwrap()
+    }
+}
+
 pub fn start() -> Now {
     Now { mono: MonoMs(1_000), wall: UnixMs(1_700_000_000_000) }
 }

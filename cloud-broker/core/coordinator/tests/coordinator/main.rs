@@ -10,3 +10,4 @@ mod offsets;
 mod rebalance;
 mod replay;
 mod static_members;
+mod strangers;

@@ -330,3 +330,14 @@ fn assignments_of_a_generation_that_has_passed_are_void() {
     assert_eq!(world.take_sync(syncing), Err(GroupError::RebalanceInProgress));
     assert_eq!(world.state(), "PreparingRebalance");
 }
+
+#[test]
+fn who_leaves_while_it_waits_is_answered() {
+    let mut world = World::new();
+    let (a, b) = (world.join("g", ""), world.join("g", ""));
+    world.wait(2 * DELAY_MS);
+    let (_, b) = (world.take_join(a).unwrap(), world.take_join(b).unwrap());
+    let waiting = world.sync(&b, &[]);
+    world.leave(&[name(b.member.as_str(), None)]);
+    assert_eq!(world.take_sync(waiting), Err(GroupError::UnknownMemberId));
+}

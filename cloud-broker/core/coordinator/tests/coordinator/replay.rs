@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use broker_coordinator::{Answer, GroupError, Joined, MemberId};
 
-use crate::harness::{Asker, REBALANCE_MS, SESSION_MS, World, name};
+use crate::harness::{Asker, Dice, REBALANCE_MS, SESSION_MS, World, name};
 
 #[test]
 fn members_go_on_after_a_restart() {
@@ -44,19 +44,6 @@ fn a_generation_that_was_not_saved_is_joined_again() {
     assert_eq!(beat, Err(GroupError::IllegalGeneration));
     let rejoin = again.join("g", old[0].member.as_str());
     assert_eq!(again.take_join(rejoin).unwrap().generation, 2);
-}
-
-/// A generator of small numbers (splitmix64): the same seed, the same run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((x ^ (x >> 31)) % bound as u64).unwrap()
-    }
 }
 
 /// Clients that join, sync, commit, leave and fall silent at random.
