@@ -20,6 +20,8 @@ mod partition;
 mod read;
 mod recovery;
 mod settings;
+#[cfg(feature = "sim")]
+pub mod sim_disk;
 mod slot;
 mod staging;
 mod tail;
