@@ -139,7 +139,7 @@ impl Profile {
             devices: hosts.devices,
             gateways: hosts.gateways,
             sample_ms_max: rng.between(200, 3_000),
-            pending_bytes_max: if rng.chance(30) { 1_200 } else { 1 << 20 },
+            pending_bytes_max: if rng.chance(30) { 16 << 10 } else { 1 << 20 },
             sync_ms_max: rng.between(2, 200),
             late_answers: if rng.chance(50) { 20 } else { 0 },
             faults,

@@ -145,7 +145,12 @@ impl World {
                 return Err(format!("stuck: {}", self.what_is_left()));
             }
         }
-        Err("nothing happens any more".to_owned())
+        // Where every uplink has stopped, nothing happens any more.
+        if self.is_drained() {
+            self.last_look()
+        } else {
+            Err(format!("dead: {}", self.what_is_left()))
+        }
     }
 
     fn handle(&mut self, event: Event) -> Result<(), String> {

@@ -216,7 +216,9 @@ impl World {
                 return;
             }
             host.clients.remove(&old);
+            self.send_down(old, Down::Closed);
         }
+        let host = &mut self.gateways[number];
         let Some(spool) = host.spool() else {
             return;
         };
@@ -302,10 +304,8 @@ impl World {
         if verdict.stored > 0 {
             self.send_down(link, Down::Puback(verdict.stored));
         }
-        if verdict.rejected.is_some() {
-            self.send_down(link, Down::Closed);
-        }
         if ends {
+            self.send_down(link, Down::Closed);
             self.gateways[number].clients.remove(&link);
             if let Some(successor) = successor {
                 self.accept_device(number, successor, &device);
