@@ -11,6 +11,10 @@ pub mod dedupe;
 pub mod gateway;
 pub mod ledger;
 pub mod mqtt;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 pub mod routing;
 pub mod spool;
 pub mod uplink;

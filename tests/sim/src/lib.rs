@@ -6,6 +6,8 @@
 //!
 //! Deliberately missing: sockets, files, threads, and the shells' own code, for which `tests/e2e` has real processes.
 
+#[cfg(feature = "mutants")]
+mod broken;
 mod clock;
 mod describe;
 mod device;
@@ -20,5 +22,7 @@ mod schedule;
 mod trace;
 mod world;
 
+#[cfg(feature = "mutants")]
+pub use broken::Broken;
 pub use run::{Keep, Outcome, command, run};
 pub use world::Violation;

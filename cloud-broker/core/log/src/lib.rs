@@ -16,6 +16,10 @@ mod batch_cut;
 mod fields;
 mod ids;
 mod log;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 mod partition;
 mod read;
 mod recovery;

@@ -1,10 +1,11 @@
 //! Publishes into the spool: deduplication, quota, rows.
 
-use wire::ids::Lane;
+use wire::ids::{Lane, QueueId};
 use wire::seq::DeviceSeq;
 
 use super::{Arrival, ClientBatch, Gateway, Now, Plan, Rejection, Verdict};
 use crate::dedupe::{Decision, decide};
+use crate::mutant::{self, Mutant};
 use crate::spool::segment::{Row, SegmentWriter};
 use crate::spool::store::{SpoolStore, StoreError};
 
@@ -57,8 +58,10 @@ impl<S: SpoolStore> Gateway<S> {
     ) -> Result<Option<Rejection>, StoreError> {
         let mut taken = None;
         if let Some((queue, numbered)) = arrival.sequence {
+            let queue = if mutant::is(Mutant::DedupeIgnoresQueue) { QueueId(0) } else { queue };
             let last = self.store.device_last(&batch.device, queue)?.unwrap_or(DeviceSeq::NONE);
             match decide(last, numbered, first_of_connection) {
+                Decision::Copy if mutant::is(Mutant::TakeCopies) => {}
                 Decision::Copy => {
                     plan.ledger.received += 1;
                     plan.ledger.deduplicated += 1;
@@ -81,6 +84,10 @@ impl<S: SpoolStore> Gateway<S> {
         }
         if let Some((queue, last)) = taken {
             self.store.put_device_last(&batch.device, queue, last)?;
+            if mutant::is(Mutant::DedupeOutlivesRollback) {
+                self.store.commit()?;
+                self.store.begin()?;
+            }
         }
         let lost = arrival.sequence.map_or(0, |(_, numbered)| numbered.lost_before);
         plan.ledger.lost_by_devices = plan.ledger.lost_by_devices.saturating_add(lost);

@@ -13,6 +13,7 @@ use wire::seq::{StreamEpoch, StreamSeq};
 use wire::time::MonoMs;
 use wire::uplink::{State, StreamKey, StreamState};
 
+use crate::mutant::{self, Mutant};
 use crate::spool::RowNo;
 
 /// Most unacknowledged batches of one lane.
@@ -269,7 +270,7 @@ impl Window {
         }
         let found = slot.batches.iter().position(|batch| Some(batch.last()) == state.last);
         if let Some(at) = found {
-            return if slot.batches[at].tag == state.tag {
+            return if slot.batches[at].tag == state.tag || mutant::is(Mutant::TrimBySequence) {
                 self.trim(answer.stream, at)
             } else {
                 Outcome::Forked
@@ -290,7 +291,7 @@ impl Window {
     pub fn on_hint(&mut self, key: StreamKey, state: StreamState) -> Vec<Batch> {
         let at = self.streams.get(&key).and_then(|slot| {
             slot.batches.iter().position(|batch| {
-                batch.tag == state.tag
+                (batch.tag == state.tag || mutant::is(Mutant::HintBySequence))
                     && batch.epoch == state.epoch
                     && Some(batch.last()) == state.last
             })
@@ -313,7 +314,9 @@ impl Window {
         slot.paused_until = now + (RETRY_MS << slot.rewinds.min(6));
         slot.rewinds = slot.rewinds.saturating_add(1);
         let lane = slot.stream.lane;
-        self.unsent.extend(slot.batches.iter().map(|batch| (lane, batch.number, key)));
+        let skipped = usize::from(mutant::is(Mutant::RewindSkipsFirst));
+        let batches = slot.batches.iter().skip(skipped);
+        self.unsent.extend(batches.map(|batch| (lane, batch.number, key)));
         Outcome::Rewound
     }
 
