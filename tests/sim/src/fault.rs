@@ -89,7 +89,7 @@ const COMMON: &[Kind] = &[
 
 /// Faults that take a spool back or apart: a run that has them may end with a stopped uplink.
 const OF_SPOOLS: &[Kind] = &[
-    Kind { most: 1, of: |r, h, at, out| out.push((at, Fault::SpoolCloned(r.place(h.gateways)))) },
+    Kind { most: 1, of: spool_cloned },
     Kind { most: 1, of: |r, h, at, out| out.push((at, Fault::SpoolLost(r.place(h.gateways)))) },
     Kind { most: 2, of: spool_restored },
 ];
@@ -112,10 +112,31 @@ fn uplink_down(rng: &mut Rng, hosts: &Hosts, at: u64, out: &mut Vec<(u64, Fault)
     out.push((at + rng.between(500, 15_000), Fault::UplinkUp(gateway)));
 }
 
+/// The clone has a life of its own: a device comes to it, its uplink breaks, it is started again.
+fn spool_cloned(rng: &mut Rng, hosts: &Hosts, at: u64, out: &mut Vec<(u64, Fault)>) {
+    let clone = hosts.gateways;
+    out.push((at, Fault::SpoolCloned(rng.place(hosts.gateways))));
+    for _ in 0..rng.below(4) {
+        let device = rng.place(hosts.devices);
+        out.push((at + rng.between(2_000, 8_000), Fault::DeviceRoams(device)));
+    }
+    for _ in 0..rng.below(4) {
+        out.push((at + rng.between(2_000, 20_000), Fault::UplinkCut(clone)));
+    }
+    for _ in 0..rng.below(3) {
+        out.push((at + rng.between(2_000, 20_000), Fault::GatewayCrash(clone)));
+    }
+}
+
 fn spool_restored(rng: &mut Rng, hosts: &Hosts, at: u64, out: &mut Vec<(u64, Fault)>) {
     let gateway = rng.place(hosts.gateways);
     out.push((at, Fault::SpoolSaved(gateway)));
-    out.push((at + rng.between(100, 12_000), Fault::SpoolRestored(gateway)));
+    let restored = at + rng.between(100, 12_000);
+    out.push((restored, Fault::SpoolRestored(gateway)));
+    if rng.chance(50) {
+        // Whoever finds its uplink stopped starts the gateway again.
+        out.push((restored + rng.between(2_000, 9_000), Fault::GatewayCrash(gateway)));
+    }
 }
 
 impl Profile {
@@ -140,7 +161,7 @@ impl Profile {
             gateways: hosts.gateways,
             sample_ms_max: rng.between(200, 3_000),
             pending_bytes_max: if rng.chance(30) { 16 << 10 } else { 1 << 20 },
-            sync_ms_max: rng.between(2, 200),
+            sync_ms_max: rng.between(2, 500),
             late_answers: if rng.chance(50) { 20 } else { 0 },
             faults,
         }
