@@ -22,7 +22,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use wire::seq::DeviceSeq;
 use wire::time::MonoMs;
 
 use crate::metrics as names;
@@ -123,8 +122,6 @@ async fn accept(
 /// A batch that the store thread has.
 struct Outstanding {
     answer: oneshot::Receiver<Answer>,
-    /// Sequence of each numbered publish, to say which one was refused.
-    firsts: Vec<Option<DeviceSeq>>,
     since: Instant,
     _room: OwnedSemaphorePermit,
 }
@@ -353,23 +350,22 @@ impl Client {
     /// Gives everything parsed to the store thread as one batch.
     async fn hand_over(&mut self, room: OwnedSemaphorePermit) {
         let publishes = std::mem::take(&mut self.publishes);
-        let firsts: Vec<_> =
-            publishes.iter().map(|publish| publish.sequence.map(|s| s.first)).collect();
+        let arrivals: Vec<_> = publishes.into_iter().map(arrival).collect();
         let device = self.client.clone().unwrap_or_else(|| "".into());
         let first_of_connection = !self.numbered_before;
-        self.numbered_before |= firsts.iter().any(Option::is_some);
+        self.numbered_before |= arrivals.iter().any(Arrival::is_numbered);
         let batch = ClientBatch {
             token: ClientToken(0),
             device: Bytes::copy_from_slice(device.as_bytes()),
             first_of_connection,
-            arrivals: publishes.into_iter().map(arrival).collect(),
+            arrivals,
         };
         // A closed store drops the answer's sender as well, which `wait` reports.
         let answer = match self.edge.store.publish(batch).await {
             Ok(answer) => answer,
             Err(_closed) => oneshot::channel().1,
         };
-        self.outstanding = Some(Outstanding { answer, firsts, since: Instant::now(), _room: room });
+        self.outstanding = Some(Outstanding { answer, since: Instant::now(), _room: room });
     }
 
     fn answered(&mut self, now: MonoMs, (stored, rejected): Answer) {
@@ -381,11 +377,11 @@ impl Client {
         let Some(rejection) = rejected else { return };
         // Nothing behind a refused publish may be stored, or it would be taken in its place.
         self.publishes.clear();
-        let first = outstanding.firsts.get(stored).copied().flatten();
         let (label, reason) = match rejection {
+            Rejection::Batch(fault) => ("batch", RejectReason::Batch(fault)),
             Rejection::Full => ("full", RejectReason::Full),
-            Rejection::OutOfOrder { expected } => {
-                let first = first.unwrap_or(DeviceSeq::NONE);
+            Rejection::NotAuthorized => ("not-authorized", RejectReason::NotAuthorized),
+            Rejection::OutOfOrder { expected, first } => {
                 ("sequence", RejectReason::DeviceSequence { expected, first })
             }
         };
@@ -455,5 +451,6 @@ fn arrival(publish: Publish) -> Arrival {
         payload: publish.payload,
         properties,
         sequence,
+        maybe_dup: publish.maybe_dup,
     }
 }

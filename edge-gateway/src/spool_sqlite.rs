@@ -14,8 +14,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thiserror::Error;
 use wire::ids::{GatewayId, SpoolId};
 
-/// The format that this code reads and writes.
-const FORMAT: i64 = 1;
+/// The format that this code writes; it reads older ones too.
+const FORMAT: i64 = 2;
+
+/// The oldest format that it reads. What format 1 wrote is valid in format 2, whose rows may hold a device's time.
+const FORMAT_MIN: i64 = 1;
 
 /// Bytes of a database page.
 const PAGE_BYTES: u64 = 4096;
@@ -46,7 +49,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// It was made by a later version.
-    #[error("{}: format {found}, this version reads format {FORMAT}", path.display())]
+    #[error("{}: format {found}, this version reads formats up to {FORMAT}", path.display())]
     Format {
         /// The database.
         path: PathBuf,
@@ -106,7 +109,7 @@ impl SqliteStore {
         let mut store = Self { connection, since_checkpoint: 0 };
         match store.prepare(gateway, new_spool, quota) {
             Ok(None) => {}
-            Ok(Some((format, _))) if format != FORMAT => {
+            Ok(Some((format, _))) if !is_readable(format) => {
                 return Err(OpenError::Format { path, found: format });
             }
             Ok(Some((_, found))) if found != gateway.as_str() => {
@@ -189,8 +192,11 @@ impl SqliteStore {
             let identity = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
             let found =
                 transaction.query_row("SELECT format, gateway FROM identity", [], identity)?;
+            let (format, owner): &(i64, String) = &found;
+            let ours = is_readable(*format) && owner == gateway.as_str();
             // Written even when nothing changed: takes the exclusive lock now, not at the first reading.
-            transaction.execute("UPDATE identity SET format = format", [])?;
+            let format = if ours { FORMAT } else { *format };
+            transaction.execute("UPDATE identity SET format = ?1", [format])?;
             transaction.commit()?;
             return Ok(Some(found));
         }
@@ -202,6 +208,10 @@ impl SqliteStore {
         transaction.commit()?;
         Ok(None)
     }
+}
+
+fn is_readable(format: i64) -> bool {
+    (FORMAT_MIN..=FORMAT).contains(&format)
 }
 
 /// What SQLite's errors mean for the spool.

@@ -243,11 +243,11 @@ impl StoreThread {
         }
     }
 
-    /// Verdicts come in the order of staging, which is that of `waiting`.
+    /// Verdicts come in the order of staging, which is that of `waiting`; a large commit leaves some for the next one.
     fn answer(&mut self, verdicts: &[Verdict]) {
-        let waiting = std::mem::take(&mut self.waiting);
-        debug_assert_eq!(waiting.len(), verdicts.len());
-        for ((token, answer), verdict) in waiting.into_iter().zip(verdicts) {
+        debug_assert!(verdicts.len() <= self.waiting.len());
+        let answered = verdicts.len().min(self.waiting.len());
+        for ((token, answer), verdict) in self.waiting.drain(..answered).zip(verdicts) {
             if token == verdict.token {
                 // The connection may be gone; its readings are stored all the same.
                 let _ = answer.send((verdict.stored, verdict.rejected));

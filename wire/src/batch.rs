@@ -22,6 +22,12 @@ pub const BATCH_SENSORS_MAX: usize = 16;
 /// Most readings in one batch.
 pub const BATCH_READINGS_MAX: usize = 4_096;
 
+/// Longest name of a sensor, in bytes: a gateway repeats it with every reading.
+pub const SENSOR_NAME_BYTES_MAX: usize = 64;
+
+/// Longest unit of a sensor, in bytes.
+pub const SENSOR_UNIT_BYTES_MAX: usize = 32;
+
 /// What a batch says about all its readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchHeader {
@@ -66,13 +72,13 @@ impl<'b> BatchEncoder<'b> {
     /// Begins a batch.
     ///
     /// # Errors
-    /// [`BatchError::Limit`] for too many sensors, [`BatchError::Length`] if header and table do not fit.
+    /// [`BatchError::Limit`] for too many sensors or too long names, [`BatchError::Length`] if header and table do not fit.
     pub fn new(
         buf: &'b mut [u8],
         header: &BatchHeader,
         sensors: &[Sensor<'_>],
     ) -> Result<Self, BatchError> {
-        if sensors.len() > BATCH_SENSORS_MAX {
+        if sensors.len() > BATCH_SENSORS_MAX || !sensors.iter().all(fits) {
             return Err(BatchError::Limit);
         }
         let mut kinds = [None; BATCH_SENSORS_MAX];
@@ -167,6 +173,9 @@ impl<'a> BatchReader<'a> {
         let count = usize::try_from(count).map_err(|_| BatchError::Limit)?;
         for slot in sensors.get_mut(..count).ok_or(BatchError::Limit)? {
             let (sensor, after) = take::<Sensor<'a>>(rest)?;
+            if !fits(&sensor) {
+                return Err(BatchError::Limit);
+            }
             *slot = Some(sensor);
             rest = after;
         }
@@ -259,6 +268,10 @@ impl Deltas {
         self.values[sensor] = self.values[sensor].wrapping_add(delta);
         self.values[sensor]
     }
+}
+
+fn fits(sensor: &Sensor<'_>) -> bool {
+    sensor.name.len() <= SENSOR_NAME_BYTES_MAX && sensor.unit.len() <= SENSOR_UNIT_BYTES_MAX
 }
 
 fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), BatchError> {

@@ -17,7 +17,27 @@ use anyhow::{Context, Result, bail, ensure};
 use schema::Message;
 
 /// The APIs whose requests and responses are generated, in order of their keys. The headers always are.
-const APIS: &[&str] = &["Produce", "Fetch", "ListOffsets", "Metadata", "ApiVersions"];
+const APIS: &[&str] = &[
+    "Produce",
+    "Fetch",
+    "ListOffsets",
+    "Metadata",
+    "OffsetCommit",
+    "OffsetFetch",
+    "FindCoordinator",
+    "JoinGroup",
+    "Heartbeat",
+    "LeaveGroup",
+    "SyncGroup",
+    "DescribeGroups",
+    "ListGroups",
+    "ApiVersions",
+    "CreateTopics",
+    "DeleteTopics",
+    "InitProducerId",
+    "DescribeConfigs",
+    "DeleteGroups",
+];
 
 const OUTPUT: &str = "cloud-broker/core/kafka/src/generated";
 

@@ -28,6 +28,7 @@ use self::session::Session;
 pub use self::session::{SessionId, UplinkEvent, WelcomeFacts};
 pub use self::status::{Alarm, Status};
 use crate::dedupe::Numbered;
+use crate::device_batch::{self, BatchFault};
 use crate::ledger::Ledger;
 use crate::mutant::{self, Mutant};
 use crate::spool::RowNo;
@@ -35,6 +36,10 @@ use crate::spool::quota::Quota;
 use crate::spool::segment::Row;
 use crate::spool::store::{SpoolStore, StoreError};
 use crate::uplink::window::{Batch, BatchNo, Stream, Window};
+
+/// Bytes of rows at which a commit takes no further connection's publishes: it bounds the memory of a transaction, however
+/// many readings the staged bytes stand for.
+pub const COMMIT_BYTES_TARGET: usize = 16 << 20;
 
 /// Trims alone are worth no sync of their own for so long, in milliseconds.
 pub const TRIM_DELAY_MS: u64 = 200;
@@ -77,10 +82,20 @@ pub struct Arrival {
     pub payload: Bytes,
     /// User properties other than those that number it.
     pub properties: Vec<(Bytes, Bytes)>,
-    /// Its number, if the device numbers its readings.
+    /// Its number, if its properties number it. A device's batch is numbered by its own header instead.
     pub sequence: Option<(QueueId, Numbered)>,
+    /// Whether its sender says that a copy may be in the log already.
+    pub maybe_dup: bool,
     /// Whether the sender waits for an acknowledgement (QoS 1).
     pub acknowledged: bool,
+}
+
+impl Arrival {
+    /// Whether the device numbers it, by properties or as a batch.
+    #[must_use]
+    pub fn is_numbered(&self) -> bool {
+        self.sequence.is_some() || device_batch::is_reserved(&self.topic)
+    }
 }
 
 /// Names a connection to whoever staged it; the gateway only hands it back.
@@ -103,12 +118,18 @@ pub struct ClientBatch {
 /// Why a publish was not stored. Its connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
+    /// A device's batch that cannot be opened.
+    Batch(BatchFault),
     /// The spool is full.
     Full,
+    /// A topic of Culvert's own that is not this device's to publish to.
+    NotAuthorized,
     /// The device's numbering has a hole or an overlap; `expected` would have been taken.
     OutOfOrder {
         /// The sequence that would have been taken.
         expected: DeviceSeq,
+        /// The sequence that came.
+        first: DeviceSeq,
     },
 }
 
@@ -262,8 +283,9 @@ impl<S: SpoolStore> Gateway<S> {
         [record, retry, self.trim_due, self.blocked_until].into_iter().flatten().min()
     }
 
-    /// One transaction for everything staged. If the disk has no room, all that was staged is rejected and nothing of it
-    /// remains, deduplication included.
+    /// One transaction for what is staged, up to [`COMMIT_BYTES_TARGET`]: a verdict for each batch in it, in the order of
+    /// staging. What is beyond waits for the next commit, which is due at once. If the disk has no room, all that was
+    /// staged is rejected and nothing of it remains, deduplication included.
     ///
     /// # Errors
     /// [`StoreError::Disk`] and [`StoreError::Damaged`]: end the process, acknowledge nothing.
@@ -272,9 +294,12 @@ impl<S: SpoolStore> Gateway<S> {
         now: Now,
         entropy: &mut dyn Entropy,
     ) -> Result<Vec<Verdict>, StoreError> {
-        let staged = std::mem::take(&mut self.staged);
+        let mut staged = std::mem::take(&mut self.staged);
         let error = match self.transact(now, entropy, &staged) {
-            Ok(plan) => return Ok(self.adopt(now, plan)),
+            Ok(plan) => {
+                self.staged = staged.split_off(plan.verdicts.len());
+                return Ok(self.adopt(now, plan));
+            }
             Err(error) => error,
         };
         self.store.rollback();
@@ -358,8 +383,11 @@ impl<S: SpoolStore> Gateway<S> {
     /// QoS 0 readings of a commit that found no room: nobody will send them again, so they are counted as dropped. Those of
     /// QoS 1 stay with their senders.
     fn count_unanswered_drops(&mut self, staged: &[ClientBatch]) {
-        let arrivals = staged.iter().flat_map(|batch| &batch.arrivals);
-        let drops = arrivals.filter(|arrival| !arrival.acknowledged).count() as u64;
+        let mut drops = 0;
+        for batch in staged {
+            let unanswered = batch.arrivals.iter().filter(|arrival| !arrival.acknowledged);
+            drops += unanswered.map(|arrival| admit::count(&batch.device, arrival)).sum::<u64>();
+        }
         self.ledger.received += drops;
         self.ledger.dropped_full += drops;
         self.ledger_moved |= drops > 0;

@@ -8,7 +8,9 @@
 //! arguments, decisions go out as values.
 
 pub mod dedupe;
+pub mod device_batch;
 pub mod gateway;
+pub mod json;
 pub mod ledger;
 pub mod mqtt;
 #[cfg(not(feature = "mutants"))]

@@ -37,7 +37,8 @@ pub use limits::{
 };
 pub use publish::{Delivery, Publish, PublishProperties};
 pub use sequence::{
-    DeviceSequence, LOST_PROPERTY, QUEUE_PROPERTY, SEQUENCE_PROPERTY, SequenceFault,
+    DeviceSequence, LOST_PROPERTY, MAYBE_DUP_PROPERTY, QUEUE_PROPERTY, SEQUENCE_PROPERTY,
+    SequenceFault,
 };
 pub use text::{Text, Topic};
 

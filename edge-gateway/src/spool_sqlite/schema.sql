@@ -1,4 +1,4 @@
--- The spool's database, format 1 (docs/formats/spool.md). SQLite's integers are signed 64-bit: unsigned values are stored
+-- The spool's database, format 2 (docs/formats/spool.md). SQLite's integers are signed 64-bit: unsigned values are stored
 -- as the same 64 bits.
 
 CREATE TABLE identity (

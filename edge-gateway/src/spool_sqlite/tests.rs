@@ -54,10 +54,30 @@ fn a_spool_of_another_gateway_is_refused() {
 fn a_later_format_is_refused() {
     let folder = TempDir::new().unwrap();
     let store = open(folder.path());
-    store.connection.execute("UPDATE identity SET format = 2", []).unwrap();
+    store.connection.execute("UPDATE identity SET format = 3", []).unwrap();
     drop(store);
     let opened = SqliteStore::open(folder.path(), &gateway(), SpoolId([6; 16]), Quota::new(0));
-    assert!(matches!(opened, Err(OpenError::Format { found: 2, .. })), "{opened:?}");
+    assert!(matches!(opened, Err(OpenError::Format { found: 3, .. })), "{opened:?}");
+}
+
+/// An older version must not open it again: it would take a row with a device's time for damage.
+#[test]
+fn a_spool_of_format_1_is_taken_over_by_its_own_gateway() {
+    let folder = TempDir::new().unwrap();
+    let format = |store: &SqliteStore| -> i64 {
+        store.connection.query_row("SELECT format FROM identity", [], |row| row.get(0)).unwrap()
+    };
+    let store = open(folder.path());
+    store.connection.execute("UPDATE identity SET format = 1", []).unwrap();
+    drop(store);
+    let other = GatewayId::new("plant-2").unwrap();
+    let opened = SqliteStore::open(folder.path(), &other, SpoolId([6; 16]), Quota::new(0));
+    assert!(matches!(opened, Err(OpenError::OtherGateway { .. })), "{opened:?}");
+    let raw = Connection::open(folder.path().join("spool.db")).unwrap();
+    let found: i64 = raw.query_row("SELECT format FROM identity", [], |row| row.get(0)).unwrap();
+    assert_eq!(found, 1, "left as it was");
+    drop(raw);
+    assert_eq!(format(&open(folder.path())), 2);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod certificates;
 mod chance;
 mod device;
+mod device_batch;
 mod http;
 mod kcat;
 mod ledger;
@@ -23,6 +24,7 @@ mod wait;
 pub use certificates::{Authority, Identity};
 pub use chance::Chance;
 pub use device::{Device, DevicePlan, DeviceReport};
+pub use device_batch::{BatchReading, BatchValue, DeviceBatch};
 pub use http::{Answer, get, metric, request};
 pub use kcat::{Record, produce, read_topic};
 pub use ledger::{check_dense, check_device, check_present};

@@ -80,6 +80,18 @@ fn misuse_is_refused() {
         BatchEncoder::new(&mut [0; 999], &header(), &[SENSORS[0]; 17]).err(),
         Some(BatchError::Limit)
     );
+    for (name, unit, fits) in [(64, 32, true), (65, 32, false), (64, 33, false)] {
+        let text = "x".repeat(65);
+        let table = [Sensor { name: &text[..name], unit: &text[..unit], ..SENSORS[0] }];
+        let mut buf = [0; 256];
+        let encoder = BatchEncoder::new(&mut buf, &header(), &table);
+        assert_eq!(encoder.is_ok(), fits, "{name} and {unit}");
+        // What no encoder of ours writes.
+        let fields = (BATCH_SCHEMA, header(), table.as_slice());
+        let payload = postcard::to_slice(&fields, &mut buf).unwrap();
+        let expected = if fits { None } else { Some(BatchError::Limit) };
+        assert_eq!(BatchReader::new(payload).err(), expected, "{name} and {unit}");
+    }
     assert_eq!(BatchReader::new(b"").err(), Some(BatchError::Length));
     assert_eq!(BatchReader::new(&[1; 40]).err(), Some(BatchError::Schema));
 }

@@ -303,6 +303,7 @@ impl<S: SpoolStore> Gateway<S> {
             device: Bytes::copy_from_slice(self.settings.gateway.as_str().as_bytes()),
             topic: Bytes::new(),
             sequence: None,
+            device_time: None,
             maybe_dup: false,
             properties: Vec::new(),
             payload: Bytes::from(value),

@@ -7,6 +7,7 @@ use wire::seq::DeviceSeq;
 
 use super::limits::{TOPIC_ALIAS_MAX, TOPIC_LEN_MAX, USER_PROPERTIES_LEN_MAX, USER_PROPERTIES_MAX};
 use super::sequence::SequenceFault;
+use crate::device_batch::BatchFault;
 
 /// Why a connection ended. Its text is what the log says, and the reason string that an MQTT 5 client gets.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -238,6 +239,9 @@ impl PublishRefusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RejectReason {
+    /// A payload published as a device's batch that cannot be opened.
+    #[error("{0}")]
+    Batch(BatchFault),
     /// The reading does not follow what is stored of its device's queue.
     #[error("device sequence {first} is neither next nor a copy, {expected} was expected")]
     DeviceSequence {
@@ -258,6 +262,7 @@ impl RejectReason {
     /// Reason code of the PUBACK (v5 table 3-4).
     pub(super) fn puback_code(self) -> PubackReasonCode {
         match self {
+            Self::Batch(_) => PubackReasonCode::PayloadFormatInvalid,
             Self::DeviceSequence { .. } => PubackReasonCode::ImplementationSpecificError,
             Self::Full => PubackReasonCode::QuotaExceeded,
             Self::NotAuthorized => PubackReasonCode::NotAuthorized,
@@ -266,6 +271,7 @@ impl RejectReason {
 
     fn disconnect_code(self) -> DisconnectReasonCode {
         match self {
+            Self::Batch(_) => DisconnectReasonCode::PayloadFormatInvalid,
             Self::DeviceSequence { .. } => DisconnectReasonCode::ImplementationSpecificError,
             Self::Full => DisconnectReasonCode::QuotaExceeded,
             Self::NotAuthorized => DisconnectReasonCode::NotAuthorized,

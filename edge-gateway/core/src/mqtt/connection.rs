@@ -371,6 +371,7 @@ impl Connection {
             retain: parsed.retain,
             dup: parsed.dup,
             sequence: parsed.sequence,
+            maybe_dup: parsed.maybe_dup,
             properties: parsed.properties,
         }));
         Ok(())

@@ -28,6 +28,7 @@ pub(super) struct Parsed {
     /// `None` if there is nothing to keep, so that a plain publish allocates nothing.
     pub(super) kept: Option<Box<PublishProperties>>,
     pub(super) sequence: Option<DeviceSequence>,
+    pub(super) maybe_dup: bool,
     /// Correct by the protocol, but not taken here.
     pub(super) refusal: Option<PublishRefusal>,
 }
@@ -99,6 +100,7 @@ impl Collector {
 
     fn finish(self) -> Parsed {
         let excess = self.user_excess();
+        let maybe_dup = self.sequence.is_maybe_dup();
         let (sequence, fault) = match self.sequence.finish() {
             Ok(sequence) => (sequence, None),
             Err(fault) => (None, Some(PublishRefusal::Sequence(fault))),
@@ -113,7 +115,7 @@ impl Collector {
             user: self.user,
         };
         let kept = (kept != PublishProperties::default()).then(|| Box::new(kept));
-        Parsed { topic_alias: self.topic_alias, kept, sequence, refusal }
+        Parsed { topic_alias: self.topic_alias, kept, sequence, maybe_dup, refusal }
     }
 }
 

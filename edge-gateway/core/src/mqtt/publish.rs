@@ -30,6 +30,8 @@ pub struct Publish {
     pub dup: bool,
     /// The number of the reading in its device's queue, if the client numbers them.
     pub sequence: Option<DeviceSequence>,
+    /// The client says that a copy may be in the log already (`cv-maybe-dup`).
+    pub maybe_dup: bool,
     /// The other properties of MQTT 5, if there are any.
     pub properties: Option<Box<PublishProperties>>,
 }
@@ -102,6 +104,7 @@ pub(super) struct Parsed {
     pub(super) dup: bool,
     pub(super) payload: Bytes,
     pub(super) sequence: Option<DeviceSequence>,
+    pub(super) maybe_dup: bool,
     pub(super) properties: Option<Box<PublishProperties>>,
     pub(super) refusal: Option<PublishRefusal>,
 }
@@ -143,6 +146,7 @@ pub(super) fn parse(
         dup,
         payload: reader.rest(),
         sequence: properties.sequence,
+        maybe_dup: properties.maybe_dup,
         properties: properties.kept,
         refusal: properties.refusal,
     })

@@ -1,4 +1,5 @@
-//! The user properties by which any MQTT 5 client numbers its readings, and so has each stored once.
+//! The user properties by which any MQTT 5 client numbers its readings, and so has each stored once, or says that it may
+//! have sent one before.
 
 use thiserror::Error;
 use wire::ids::QueueId;
@@ -14,6 +15,9 @@ pub const SEQUENCE_PROPERTY: &str = "cv-seq";
 
 /// User property with the readings that the device's queue dropped right before this one: decimal. May be left out.
 pub const LOST_PROPERTY: &str = "cv-lost";
+
+/// User property of a publish, numbered or not, of which a copy may be in the log already: `1`.
+pub const MAYBE_DUP_PROPERTY: &str = "cv-maybe-dup";
 
 /// Longest number, in digits: 2⁶⁴ − 1 has twenty.
 const DIGITS_MAX: usize = 20;
@@ -42,6 +46,9 @@ pub enum SequenceFault {
     /// More readings lost than there are numbers before this one.
     #[error("{LOST_PROPERTY} must be less than {SEQUENCE_PROPERTY}")]
     LostTooMany,
+    /// `cv-maybe-dup` says something else than `1`.
+    #[error("{MAYBE_DUP_PROPERTY} can only be 1")]
+    MaybeDup,
     /// A value is not a decimal number of 64 bits.
     #[error("a value is not a decimal number below 2^64")]
     NotANumber,
@@ -50,18 +57,23 @@ pub enum SequenceFault {
     Zero,
 }
 
-/// Collects the three properties while a packet's others are read.
+/// Collects these properties while a packet's others are read.
 #[derive(Debug, Default)]
 pub(super) struct SequenceProperties {
     queue: Option<u64>,
     first: Option<u64>,
     lost: Option<u64>,
+    maybe_dup: bool,
     fault: Option<SequenceFault>,
 }
 
 impl SequenceProperties {
-    /// Takes the property if it is one of the three; says whether it was.
+    /// Takes the property if it is one of these; says whether it was.
     pub(super) fn take(&mut self, name: &Text, value: &Text) -> bool {
+        if name.as_str() == MAYBE_DUP_PROPERTY {
+            self.take_maybe_dup(value);
+            return true;
+        }
         let slot = match name.as_str() {
             QUEUE_PROPERTY => &mut self.queue,
             SEQUENCE_PROPERTY => &mut self.first,
@@ -78,6 +90,21 @@ impl SequenceProperties {
         };
         self.fault = self.fault.or(fault);
         true
+    }
+
+    fn take_maybe_dup(&mut self, value: &Text) {
+        let fault = match (self.maybe_dup, value.as_str()) {
+            (true, _) => Some(SequenceFault::Duplicate),
+            (false, "1") => None,
+            (false, _) => Some(SequenceFault::MaybeDup),
+        };
+        self.maybe_dup = true;
+        self.fault = self.fault.or(fault);
+    }
+
+    /// Whether a copy may be in the log already.
+    pub(super) fn is_maybe_dup(&self) -> bool {
+        self.maybe_dup
     }
 
     /// The sequence, if the packet has one.
@@ -119,6 +146,7 @@ mod tests {
             Ok(Some(DeviceSequence { queue: QueueId(queue), first: DeviceSeq(first), lost_before }))
         };
         let (queue, seq, lost) = (QUEUE_PROPERTY, SEQUENCE_PROPERTY, LOST_PROPERTY);
+        let dup = MAYBE_DUP_PROPERTY;
         let max = "18446744073709551615";
         type Row<'a> = (&'a [(&'a str, &'a str)], Result<Option<DeviceSequence>, SequenceFault>);
         let table: &[Row<'_>] = &[
@@ -144,6 +172,11 @@ mod tests {
             (&[(queue, "1"), (seq, "18446744073709551616")], Err(SequenceFault::NotANumber)),
             (&[(queue, "1"), (seq, "000000000000000000001")], Err(SequenceFault::NotANumber)),
             (&[(queue, "1"), (seq, "1"), (lost, "x")], Err(SequenceFault::NotANumber)),
+            (&[(dup, "1")], Ok(None)),
+            (&[(queue, "7"), (dup, "1"), (seq, "1")], taken(7, 1, 0)),
+            (&[(dup, "1"), (dup, "1")], Err(SequenceFault::Duplicate)),
+            (&[(dup, "0")], Err(SequenceFault::MaybeDup)),
+            (&[(dup, "")], Err(SequenceFault::MaybeDup)),
         ];
         for (properties, expected) in table {
             let mut collected = SequenceProperties::default();
@@ -151,6 +184,8 @@ mod tests {
                 let text = |s: &str| Text::new(Bytes::copy_from_slice(s.as_bytes())).unwrap();
                 assert_eq!(collected.take(&text(name), &text(value)), name.starts_with("cv-"));
             }
+            let flagged = properties.iter().any(|(name, _)| *name == dup);
+            assert_eq!(collected.is_maybe_dup(), flagged, "{properties:?}");
             assert_eq!(collected.finish(), *expected, "{properties:?}");
         }
     }

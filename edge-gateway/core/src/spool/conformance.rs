@@ -33,6 +33,7 @@ fn segments(lane: Lane, first: RowNo, rows: usize, payload: usize) -> (Vec<Segme
             device: Bytes::from_static(b"dev1"),
             topic: Bytes::from_static(b"t"),
             sequence: None,
+            device_time: None,
             maybe_dup: false,
             properties: Vec::new(),
             payload: Bytes::from(vec![i as u8; payload]),

@@ -1,4 +1,4 @@
-//! The bytes of a segment (docs/formats/spool-segment.md): rows one behind the other, lengths before contents.
+//! The bytes of a segment (docs/formats/spool.md): rows one behind the other, lengths before contents.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -20,7 +20,44 @@ const _: () = assert!(SEGMENT_BYTES_TARGET <= wire::limits::UPLINK_BATCH_BYTES_T
 
 const FLAG_SEQUENCE: u8 = 1;
 const FLAG_MAYBE_DUP: u8 = 1 << 1;
-const FLAGS_KNOWN: u8 = FLAG_SEQUENCE | FLAG_MAYBE_DUP;
+/// Two bits: the kind of [`DeviceTime`], 0 for none.
+const TIME_SHIFT: u8 = 2;
+const TIME_MASK: u8 = 0b11 << TIME_SHIFT;
+const FLAGS_KNOWN: u8 = FLAG_SEQUENCE | FLAG_MAYBE_DUP | TIME_MASK;
+
+/// What a row takes beside payload, topic, device and properties, in bytes; generous. A property takes two lengths more.
+const ROW_OVERHEAD_BYTES: usize = 64;
+const PROPERTY_OVERHEAD_BYTES: usize = 6;
+
+/// What a device says of when it measured, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceTime {
+    /// A synced clock's time that cannot be right.
+    Implausible(i64),
+    /// A synced clock's time that can be right: the record's timestamp.
+    Measured(UnixMs),
+    /// The time since the device started.
+    Uptime(i64),
+}
+
+impl DeviceTime {
+    /// The record's timestamp, if the reading was received at `received`.
+    #[must_use]
+    pub fn timestamp(self, received: UnixMs) -> UnixMs {
+        match self {
+            Self::Implausible(_) | Self::Uptime(_) => received,
+            Self::Measured(time) => time,
+        }
+    }
+
+    fn encode(self) -> (u8, i64) {
+        match self {
+            Self::Measured(time) => (1, time.0),
+            Self::Implausible(ms) => (2, ms),
+            Self::Uptime(ms) => (3, ms),
+        }
+    }
+}
 
 /// One reading as the spool keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,12 +70,32 @@ pub struct Row {
     pub topic: Bytes,
     /// Place in the device's queue, if the device numbers its readings.
     pub sequence: Option<(QueueId, DeviceSeq)>,
+    /// When the device measured it, if it says so.
+    pub device_time: Option<DeviceTime>,
     /// Whether a copy of this reading may be in the log already.
     pub maybe_dup: bool,
     /// User properties: names and values.
     pub properties: Vec<(Bytes, Bytes)>,
     /// The reading.
     pub payload: Bytes,
+}
+
+impl Row {
+    /// Bytes that the row takes in a segment, at most.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        let property =
+            |(name, value): &(Bytes, Bytes)| name.len() + value.len() + PROPERTY_OVERHEAD_BYTES;
+        let properties: usize = self.properties.iter().map(property).sum();
+        let parts = self.device.len() + self.topic.len() + self.payload.len() + properties;
+        parts + ROW_OVERHEAD_BYTES
+    }
+
+    /// The record's timestamp.
+    #[must_use]
+    pub fn timestamp(&self) -> UnixMs {
+        self.device_time.map_or(self.received, |time| time.timestamp(self.received))
+    }
 }
 
 /// A run of consecutive rows of one lane.
@@ -120,12 +177,17 @@ impl SegmentWriter {
         if row.maybe_dup {
             flags |= FLAG_MAYBE_DUP;
         }
+        let time = row.device_time.map(DeviceTime::encode);
+        flags |= time.map_or(0, |(kind, _)| kind << TIME_SHIFT);
         let data = &mut self.data;
         data.push(flags);
         data.extend_from_slice(&row.received.0.to_le_bytes());
         if let Some((queue, seq)) = row.sequence {
             data.extend_from_slice(&queue.0.to_le_bytes());
             put_varint(data, seq.0);
+        }
+        if let Some((_, ms)) = time {
+            data.extend_from_slice(&ms.to_le_bytes());
         }
         put_bytes(data, &row.device);
         put_bytes(data, &row.topic);
@@ -201,11 +263,17 @@ impl Cursor<'_> {
         if flags & !FLAGS_KNOWN != 0 {
             return None;
         }
-        let received = UnixMs(i64::from_le_bytes(self.array()?));
+        let received = UnixMs(self.i64()?);
         let sequence = if flags & FLAG_SEQUENCE == 0 {
             None
         } else {
             Some((QueueId(u64::from_le_bytes(self.array()?)), DeviceSeq(self.varint()?)))
+        };
+        let device_time = match (flags & TIME_MASK) >> TIME_SHIFT {
+            0 => None,
+            1 => Some(DeviceTime::Measured(UnixMs(self.i64()?))),
+            2 => Some(DeviceTime::Implausible(self.i64()?)),
+            _ => Some(DeviceTime::Uptime(self.i64()?)),
         };
         let device = self.bytes()?;
         let topic = self.bytes()?;
@@ -220,13 +288,17 @@ impl Cursor<'_> {
         }
         let payload = self.bytes()?;
         let maybe_dup = flags & FLAG_MAYBE_DUP != 0;
-        Some(Row { received, device, topic, sequence, maybe_dup, properties, payload })
+        Some(Row { received, device, topic, sequence, device_time, maybe_dup, properties, payload })
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let array = *self.data.get(self.at..)?.first_chunk()?;
         self.at += N;
         Some(array)
+    }
+
+    fn i64(&mut self) -> Option<i64> {
+        self.array().map(i64::from_le_bytes)
     }
 
     fn varint(&mut self) -> Option<u64> {
@@ -251,73 +323,4 @@ impl Cursor<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(i: u64, payload: usize) -> Row {
-        Row {
-            received: UnixMs(1_700_000_000_000 + i as i64),
-            device: Bytes::from(format!("dev{i}")),
-            topic: Bytes::from_static("plänt/1/täp".as_bytes()),
-            sequence: i.is_multiple_of(2).then_some((QueueId(i << 40), DeviceSeq(i * 1000))),
-            maybe_dup: i.is_multiple_of(3),
-            properties: vec![(Bytes::from_static(b"site"), Bytes::from_static(b"north")); 2],
-            payload: Bytes::from(vec![i as u8; payload]),
-        }
-    }
-
-    fn write(rows: &[Row]) -> Vec<Segment> {
-        let mut writer = SegmentWriter::new(Lane::Live, RowNo(10));
-        for (i, row) in rows.iter().enumerate() {
-            assert_eq!(writer.push(row), RowNo(10 + i as u64));
-        }
-        let (segments, end) = writer.finish();
-        assert_eq!(end, RowNo(10 + rows.len() as u64));
-        segments
-    }
-
-    #[test]
-    fn rows_read_back_in_dense_segments() {
-        let rows: Vec<_> =
-            (0..40).map(|i| row(i, if i == 20 { 1 << 20 } else { 20_000 })).collect();
-        let segments = write(&rows);
-        assert!(segments.len() > 2);
-        let mut next = RowNo(10);
-        let mut back = Vec::new();
-        for segment in &segments {
-            assert_eq!(segment.first, next);
-            next = segment.end();
-            back.extend(segment.read().unwrap());
-        }
-        assert_eq!(back, rows);
-    }
-
-    #[test]
-    fn every_flipped_bit_is_found() {
-        let segment = write(&[row(1, 9), row(2, 0)]).remove(0);
-        for at in 0..segment.data.len() {
-            let mut data = segment.data.to_vec();
-            data[at] ^= 4;
-            let bad = Segment { data: data.into(), ..segment.clone() };
-            assert_eq!(bad.read(), Err(SegmentError::Crc(RowNo(10))), "byte {at}");
-        }
-        for bad in [
-            Segment { first: RowNo(11), ..segment.clone() },
-            Segment { lane: Lane::Control, ..segment.clone() },
-            Segment { rows: 1, ..segment.clone() },
-        ] {
-            assert!(bad.read().is_err());
-        }
-    }
-
-    #[test]
-    fn cut_data_with_a_right_checksum_is_malformed() {
-        let segment = write(&[row(2, 3)]).remove(0);
-        for len in 0..segment.data.len() {
-            let data = segment.data.slice(..len);
-            let crc = checksum(segment.first, segment.lane, segment.rows, &data);
-            let bad = Segment { data, crc, ..segment.clone() };
-            assert_eq!(bad.read(), Err(SegmentError::Malformed(RowNo(10))), "cut to {len}");
-        }
-    }
-}
+mod tests;

@@ -5,11 +5,34 @@ use std::io::Write;
 use lz4_flex::frame::{FrameEncoder, FrameInfo};
 use thiserror::Error;
 use wire::ids::GatewayId;
+use wire::limits::{
+    MQTT_PACKET_BYTES_MAX, RECORD_BATCH_BYTES_MAX, UPLINK_BATCH_BYTES_TARGET,
+    UPLINK_BATCH_READINGS_MAX,
+};
 use wire::partition::partition_for_key;
 use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder};
 
 use super::window::Batch;
-use crate::spool::segment::{Row, Segment, SegmentError};
+use crate::spool::segment::{
+    DeviceTime, Row, SEGMENT_BYTES_TARGET, SEGMENT_ROWS_MAX, Segment, SegmentError,
+};
+
+/// What a record takes beyond its row, in bytes, at most: names of headers, numbers written in decimal, the gateway's id.
+const RECORD_OVERHEAD_BYTES_MAX: usize = 320;
+
+/// The length of a text of 64 bytes or more may take one byte more than in a row.
+const fn record_bytes_max(rows: usize, row_bytes: usize) -> usize {
+    rows * RECORD_OVERHEAD_BYTES_MAX + row_bytes + row_bytes / 64
+}
+
+// A run of rows is assigned before it is built, so whatever a run may hold must fit one record batch: several segments, or a
+// single one that ends with a large packet.
+const _: () = {
+    let several = record_bytes_max(UPLINK_BATCH_READINGS_MAX as usize, UPLINK_BATCH_BYTES_TARGET);
+    assert!(several <= RECORD_BATCH_BYTES_MAX);
+    let single = SEGMENT_BYTES_TARGET + MQTT_PACKET_BYTES_MAX;
+    assert!(record_bytes_max(SEGMENT_ROWS_MAX as usize, single) <= RECORD_BATCH_BYTES_MAX);
+};
 
 /// Why an assigned batch cannot be built. Its readings stay in the spool; sending stops, loudly.
 #[derive(Debug, Error)]
@@ -68,7 +91,16 @@ impl Rows {
             partition_for_key(&row.device, batch.partitions) == batch.stream.partition
         });
         rows.map(|row| {
-            let number = std::str::from_utf8(&row.payload).unwrap().parse().unwrap();
+            let text = std::str::from_utf8(&row.payload).unwrap();
+            // A reading of a batch is JSON, any other is its number.
+            let value = text.split_once("\"value\":").and_then(|(_, rest)| rest.split_once(','));
+            let number = value.map_or(text, |(value, _)| value).parse().unwrap();
+            if let Some((_, sequence)) = row.sequence {
+                assert_eq!(
+                    sequence.0, number,
+                    "each reading has the number that its device gave it"
+                );
+            }
             (row.device.clone(), number)
         })
         .collect()
@@ -97,8 +129,8 @@ impl Rows {
 }
 
 fn push(builder: &mut RecordBatchBuilder, row: &Row, batch: &Batch, gateway: &GatewayId) {
-    let (mut queue, mut seq) = (String::new(), String::new());
-    let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(6 + row.properties.len());
+    let (mut queue, mut seq, mut time) = (String::new(), String::new(), String::new());
+    let mut headers: Vec<(&str, &[u8])> = Vec::with_capacity(8 + row.properties.len());
     if !row.topic.is_empty() {
         headers.push(("mqtt.topic", &row.topic));
     }
@@ -108,6 +140,16 @@ fn push(builder: &mut RecordBatchBuilder, row: &Row, batch: &Batch, gateway: &Ga
         seq.push_str(&number.to_string());
         headers.push(("culvert.queue", queue.as_bytes()));
         headers.push(("culvert.seq", seq.as_bytes()));
+    }
+    match row.device_time {
+        None | Some(DeviceTime::Measured(_)) => {}
+        Some(DeviceTime::Implausible(ms) | DeviceTime::Uptime(ms)) => {
+            time.push_str(&ms.to_string());
+            headers.push(("culvert.device_time", time.as_bytes()));
+        }
+    }
+    if let Some(DeviceTime::Uptime(_)) = row.device_time {
+        headers.push(("culvert.clock", b"uptime"));
     }
     if batch.backfill {
         headers.push(("culvert.backfill", b"true"));
@@ -120,7 +162,7 @@ fn push(builder: &mut RecordBatchBuilder, row: &Row, batch: &Batch, gateway: &Ga
         headers.push((std::str::from_utf8(name).unwrap_or("mqtt.property"), value));
     }
     builder.push(&Record {
-        timestamp: row.received,
+        timestamp: row.timestamp(),
         key: Some(&row.device),
         value: Some(&row.payload),
         headers: &headers,
@@ -134,3 +176,6 @@ fn lz4(records: &[u8]) -> Option<Vec<u8>> {
     encoder.write_all(records).ok()?;
     encoder.finish().ok()
 }
+
+#[cfg(test)]
+mod tests;

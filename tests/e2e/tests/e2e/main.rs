@@ -2,6 +2,7 @@
 //! says what holds.
 
 mod bad_input;
+mod device_batches;
 mod kafka_clients;
 mod kill;
 mod mqtt_protocol;

@@ -8,7 +8,21 @@ pub enum ApiKey {
     Fetch = 1,
     ListOffsets = 2,
     Metadata = 3,
+    OffsetCommit = 8,
+    OffsetFetch = 9,
+    FindCoordinator = 10,
+    JoinGroup = 11,
+    Heartbeat = 12,
+    LeaveGroup = 13,
+    SyncGroup = 14,
+    DescribeGroups = 15,
+    ListGroups = 16,
     ApiVersions = 18,
+    CreateTopics = 19,
+    DeleteTopics = 20,
+    InitProducerId = 22,
+    DescribeConfigs = 32,
+    DeleteGroups = 42,
 }
 
 /// Which versions of an API the definitions know.
@@ -30,8 +44,27 @@ impl Schema {
 
 impl ApiKey {
     /// All of them, by key.
-    pub const ALL: &[Self] =
-        &[Self::Produce, Self::Fetch, Self::ListOffsets, Self::Metadata, Self::ApiVersions];
+    pub const ALL: &[Self] = &[
+        Self::Produce,
+        Self::Fetch,
+        Self::ListOffsets,
+        Self::Metadata,
+        Self::OffsetCommit,
+        Self::OffsetFetch,
+        Self::FindCoordinator,
+        Self::JoinGroup,
+        Self::Heartbeat,
+        Self::LeaveGroup,
+        Self::SyncGroup,
+        Self::DescribeGroups,
+        Self::ListGroups,
+        Self::ApiVersions,
+        Self::CreateTopics,
+        Self::DeleteTopics,
+        Self::InitProducerId,
+        Self::DescribeConfigs,
+        Self::DeleteGroups,
+    ];
 
     #[must_use]
     pub fn from_wire(key: i16) -> Option<Self> {
@@ -40,7 +73,21 @@ impl ApiKey {
             1 => Self::Fetch,
             2 => Self::ListOffsets,
             3 => Self::Metadata,
+            8 => Self::OffsetCommit,
+            9 => Self::OffsetFetch,
+            10 => Self::FindCoordinator,
+            11 => Self::JoinGroup,
+            12 => Self::Heartbeat,
+            13 => Self::LeaveGroup,
+            14 => Self::SyncGroup,
+            15 => Self::DescribeGroups,
+            16 => Self::ListGroups,
             18 => Self::ApiVersions,
+            19 => Self::CreateTopics,
+            20 => Self::DeleteTopics,
+            22 => Self::InitProducerId,
+            32 => Self::DescribeConfigs,
+            42 => Self::DeleteGroups,
             _ => return None,
         })
     }
@@ -52,7 +99,21 @@ impl ApiKey {
             Self::Fetch => Schema::new(4, 18, 18, Some(12)),
             Self::ListOffsets => Schema::new(1, 10, 10, Some(6)),
             Self::Metadata => Schema::new(0, 13, 13, Some(9)),
+            Self::OffsetCommit => Schema::new(2, 10, 9, Some(8)),
+            Self::OffsetFetch => Schema::new(1, 10, 9, Some(6)),
+            Self::FindCoordinator => Schema::new(0, 6, 6, Some(3)),
+            Self::JoinGroup => Schema::new(0, 9, 9, Some(6)),
+            Self::Heartbeat => Schema::new(0, 4, 4, Some(4)),
+            Self::LeaveGroup => Schema::new(0, 5, 5, Some(4)),
+            Self::SyncGroup => Schema::new(0, 5, 5, Some(4)),
+            Self::DescribeGroups => Schema::new(0, 6, 6, Some(5)),
+            Self::ListGroups => Schema::new(0, 5, 5, Some(3)),
             Self::ApiVersions => Schema::new(0, 4, 4, Some(3)),
+            Self::CreateTopics => Schema::new(2, 7, 7, Some(5)),
+            Self::DeleteTopics => Schema::new(1, 6, 6, Some(4)),
+            Self::InitProducerId => Schema::new(0, 6, 5, Some(2)),
+            Self::DescribeConfigs => Schema::new(1, 4, 4, Some(4)),
+            Self::DeleteGroups => Schema::new(0, 2, 2, Some(2)),
         }
     }
 }

@@ -4,14 +4,28 @@
 #![allow(missing_docs, unused_imports, unused_variables, clippy::all, clippy::too_many_lines)]
 
 pub mod api_versions;
+pub mod create_topics;
+pub mod delete_groups;
+pub mod delete_topics;
+pub mod describe_configs;
+pub mod describe_groups;
 pub mod fetch;
+pub mod find_coordinator;
 pub mod header;
+pub mod heartbeat;
+pub mod init_producer_id;
+pub mod join_group;
 mod key;
+pub mod leave_group;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_commit;
+pub mod offset_fetch;
 pub mod produce;
 mod request;
 mod response;
+pub mod sync_group;
 
 pub use key::{ApiKey, Schema};
 pub use request::Request;

@@ -8,7 +8,21 @@ pub enum Request {
     Fetch(fetch::FetchRequest),
     ListOffsets(list_offsets::ListOffsetsRequest),
     Metadata(metadata::MetadataRequest),
+    OffsetCommit(offset_commit::OffsetCommitRequest),
+    OffsetFetch(offset_fetch::OffsetFetchRequest),
+    FindCoordinator(find_coordinator::FindCoordinatorRequest),
+    JoinGroup(join_group::JoinGroupRequest),
+    Heartbeat(heartbeat::HeartbeatRequest),
+    LeaveGroup(leave_group::LeaveGroupRequest),
+    SyncGroup(sync_group::SyncGroupRequest),
+    DescribeGroups(describe_groups::DescribeGroupsRequest),
+    ListGroups(list_groups::ListGroupsRequest),
     ApiVersions(api_versions::ApiVersionsRequest),
+    CreateTopics(create_topics::CreateTopicsRequest),
+    DeleteTopics(delete_topics::DeleteTopicsRequest),
+    InitProducerId(init_producer_id::InitProducerIdRequest),
+    DescribeConfigs(describe_configs::DescribeConfigsRequest),
+    DeleteGroups(delete_groups::DeleteGroupsRequest),
 }
 
 impl Request {
@@ -19,7 +33,21 @@ impl Request {
             Self::Fetch(_) => ApiKey::Fetch,
             Self::ListOffsets(_) => ApiKey::ListOffsets,
             Self::Metadata(_) => ApiKey::Metadata,
+            Self::OffsetCommit(_) => ApiKey::OffsetCommit,
+            Self::OffsetFetch(_) => ApiKey::OffsetFetch,
+            Self::FindCoordinator(_) => ApiKey::FindCoordinator,
+            Self::JoinGroup(_) => ApiKey::JoinGroup,
+            Self::Heartbeat(_) => ApiKey::Heartbeat,
+            Self::LeaveGroup(_) => ApiKey::LeaveGroup,
+            Self::SyncGroup(_) => ApiKey::SyncGroup,
+            Self::DescribeGroups(_) => ApiKey::DescribeGroups,
+            Self::ListGroups(_) => ApiKey::ListGroups,
             Self::ApiVersions(_) => ApiKey::ApiVersions,
+            Self::CreateTopics(_) => ApiKey::CreateTopics,
+            Self::DeleteTopics(_) => ApiKey::DeleteTopics,
+            Self::InitProducerId(_) => ApiKey::InitProducerId,
+            Self::DescribeConfigs(_) => ApiKey::DescribeConfigs,
+            Self::DeleteGroups(_) => ApiKey::DeleteGroups,
         }
     }
 
@@ -31,8 +59,44 @@ impl Request {
                 Self::ListOffsets(list_offsets::ListOffsetsRequest::read(r, version)?)
             }
             ApiKey::Metadata => Self::Metadata(metadata::MetadataRequest::read(r, version)?),
+            ApiKey::OffsetCommit => {
+                Self::OffsetCommit(offset_commit::OffsetCommitRequest::read(r, version)?)
+            }
+            ApiKey::OffsetFetch => {
+                Self::OffsetFetch(offset_fetch::OffsetFetchRequest::read(r, version)?)
+            }
+            ApiKey::FindCoordinator => {
+                Self::FindCoordinator(find_coordinator::FindCoordinatorRequest::read(r, version)?)
+            }
+            ApiKey::JoinGroup => Self::JoinGroup(join_group::JoinGroupRequest::read(r, version)?),
+            ApiKey::Heartbeat => Self::Heartbeat(heartbeat::HeartbeatRequest::read(r, version)?),
+            ApiKey::LeaveGroup => {
+                Self::LeaveGroup(leave_group::LeaveGroupRequest::read(r, version)?)
+            }
+            ApiKey::SyncGroup => Self::SyncGroup(sync_group::SyncGroupRequest::read(r, version)?),
+            ApiKey::DescribeGroups => {
+                Self::DescribeGroups(describe_groups::DescribeGroupsRequest::read(r, version)?)
+            }
+            ApiKey::ListGroups => {
+                Self::ListGroups(list_groups::ListGroupsRequest::read(r, version)?)
+            }
             ApiKey::ApiVersions => {
                 Self::ApiVersions(api_versions::ApiVersionsRequest::read(r, version)?)
+            }
+            ApiKey::CreateTopics => {
+                Self::CreateTopics(create_topics::CreateTopicsRequest::read(r, version)?)
+            }
+            ApiKey::DeleteTopics => {
+                Self::DeleteTopics(delete_topics::DeleteTopicsRequest::read(r, version)?)
+            }
+            ApiKey::InitProducerId => {
+                Self::InitProducerId(init_producer_id::InitProducerIdRequest::read(r, version)?)
+            }
+            ApiKey::DescribeConfigs => {
+                Self::DescribeConfigs(describe_configs::DescribeConfigsRequest::read(r, version)?)
+            }
+            ApiKey::DeleteGroups => {
+                Self::DeleteGroups(delete_groups::DeleteGroupsRequest::read(r, version)?)
             }
         })
     }
@@ -43,7 +107,21 @@ impl Request {
             Self::Fetch(x) => x.write(w, version),
             Self::ListOffsets(x) => x.write(w, version),
             Self::Metadata(x) => x.write(w, version),
+            Self::OffsetCommit(x) => x.write(w, version),
+            Self::OffsetFetch(x) => x.write(w, version),
+            Self::FindCoordinator(x) => x.write(w, version),
+            Self::JoinGroup(x) => x.write(w, version),
+            Self::Heartbeat(x) => x.write(w, version),
+            Self::LeaveGroup(x) => x.write(w, version),
+            Self::SyncGroup(x) => x.write(w, version),
+            Self::DescribeGroups(x) => x.write(w, version),
+            Self::ListGroups(x) => x.write(w, version),
             Self::ApiVersions(x) => x.write(w, version),
+            Self::CreateTopics(x) => x.write(w, version),
+            Self::DeleteTopics(x) => x.write(w, version),
+            Self::InitProducerId(x) => x.write(w, version),
+            Self::DescribeConfigs(x) => x.write(w, version),
+            Self::DeleteGroups(x) => x.write(w, version),
         }
     }
 }
@@ -72,8 +150,92 @@ impl From<metadata::MetadataRequest> for Request {
     }
 }
 
+impl From<offset_commit::OffsetCommitRequest> for Request {
+    fn from(x: offset_commit::OffsetCommitRequest) -> Self {
+        Self::OffsetCommit(x)
+    }
+}
+
+impl From<offset_fetch::OffsetFetchRequest> for Request {
+    fn from(x: offset_fetch::OffsetFetchRequest) -> Self {
+        Self::OffsetFetch(x)
+    }
+}
+
+impl From<find_coordinator::FindCoordinatorRequest> for Request {
+    fn from(x: find_coordinator::FindCoordinatorRequest) -> Self {
+        Self::FindCoordinator(x)
+    }
+}
+
+impl From<join_group::JoinGroupRequest> for Request {
+    fn from(x: join_group::JoinGroupRequest) -> Self {
+        Self::JoinGroup(x)
+    }
+}
+
+impl From<heartbeat::HeartbeatRequest> for Request {
+    fn from(x: heartbeat::HeartbeatRequest) -> Self {
+        Self::Heartbeat(x)
+    }
+}
+
+impl From<leave_group::LeaveGroupRequest> for Request {
+    fn from(x: leave_group::LeaveGroupRequest) -> Self {
+        Self::LeaveGroup(x)
+    }
+}
+
+impl From<sync_group::SyncGroupRequest> for Request {
+    fn from(x: sync_group::SyncGroupRequest) -> Self {
+        Self::SyncGroup(x)
+    }
+}
+
+impl From<describe_groups::DescribeGroupsRequest> for Request {
+    fn from(x: describe_groups::DescribeGroupsRequest) -> Self {
+        Self::DescribeGroups(x)
+    }
+}
+
+impl From<list_groups::ListGroupsRequest> for Request {
+    fn from(x: list_groups::ListGroupsRequest) -> Self {
+        Self::ListGroups(x)
+    }
+}
+
 impl From<api_versions::ApiVersionsRequest> for Request {
     fn from(x: api_versions::ApiVersionsRequest) -> Self {
         Self::ApiVersions(x)
+    }
+}
+
+impl From<create_topics::CreateTopicsRequest> for Request {
+    fn from(x: create_topics::CreateTopicsRequest) -> Self {
+        Self::CreateTopics(x)
+    }
+}
+
+impl From<delete_topics::DeleteTopicsRequest> for Request {
+    fn from(x: delete_topics::DeleteTopicsRequest) -> Self {
+        Self::DeleteTopics(x)
+    }
+}
+
+impl From<init_producer_id::InitProducerIdRequest> for Request {
+    fn from(x: init_producer_id::InitProducerIdRequest) -> Self {
+        Self::InitProducerId(x)
+    }
+}
+
+impl From<describe_configs::DescribeConfigsRequest> for Request {
+    fn from(x: describe_configs::DescribeConfigsRequest) -> Self {
+        Self::DescribeConfigs(x)
+    }
+}
+
+impl From<delete_groups::DeleteGroupsRequest> for Request {
+    fn from(x: delete_groups::DeleteGroupsRequest) -> Self {
+        Self::DeleteGroups(x)
     }
 }

@@ -8,7 +8,21 @@ pub enum Response {
     Fetch(fetch::FetchResponse),
     ListOffsets(list_offsets::ListOffsetsResponse),
     Metadata(metadata::MetadataResponse),
+    OffsetCommit(offset_commit::OffsetCommitResponse),
+    OffsetFetch(offset_fetch::OffsetFetchResponse),
+    FindCoordinator(find_coordinator::FindCoordinatorResponse),
+    JoinGroup(join_group::JoinGroupResponse),
+    Heartbeat(heartbeat::HeartbeatResponse),
+    LeaveGroup(leave_group::LeaveGroupResponse),
+    SyncGroup(sync_group::SyncGroupResponse),
+    DescribeGroups(describe_groups::DescribeGroupsResponse),
+    ListGroups(list_groups::ListGroupsResponse),
     ApiVersions(api_versions::ApiVersionsResponse),
+    CreateTopics(create_topics::CreateTopicsResponse),
+    DeleteTopics(delete_topics::DeleteTopicsResponse),
+    InitProducerId(init_producer_id::InitProducerIdResponse),
+    DescribeConfigs(describe_configs::DescribeConfigsResponse),
+    DeleteGroups(delete_groups::DeleteGroupsResponse),
 }
 
 impl Response {
@@ -19,7 +33,21 @@ impl Response {
             Self::Fetch(_) => ApiKey::Fetch,
             Self::ListOffsets(_) => ApiKey::ListOffsets,
             Self::Metadata(_) => ApiKey::Metadata,
+            Self::OffsetCommit(_) => ApiKey::OffsetCommit,
+            Self::OffsetFetch(_) => ApiKey::OffsetFetch,
+            Self::FindCoordinator(_) => ApiKey::FindCoordinator,
+            Self::JoinGroup(_) => ApiKey::JoinGroup,
+            Self::Heartbeat(_) => ApiKey::Heartbeat,
+            Self::LeaveGroup(_) => ApiKey::LeaveGroup,
+            Self::SyncGroup(_) => ApiKey::SyncGroup,
+            Self::DescribeGroups(_) => ApiKey::DescribeGroups,
+            Self::ListGroups(_) => ApiKey::ListGroups,
             Self::ApiVersions(_) => ApiKey::ApiVersions,
+            Self::CreateTopics(_) => ApiKey::CreateTopics,
+            Self::DeleteTopics(_) => ApiKey::DeleteTopics,
+            Self::InitProducerId(_) => ApiKey::InitProducerId,
+            Self::DescribeConfigs(_) => ApiKey::DescribeConfigs,
+            Self::DeleteGroups(_) => ApiKey::DeleteGroups,
         }
     }
 
@@ -31,8 +59,44 @@ impl Response {
                 Self::ListOffsets(list_offsets::ListOffsetsResponse::read(r, version)?)
             }
             ApiKey::Metadata => Self::Metadata(metadata::MetadataResponse::read(r, version)?),
+            ApiKey::OffsetCommit => {
+                Self::OffsetCommit(offset_commit::OffsetCommitResponse::read(r, version)?)
+            }
+            ApiKey::OffsetFetch => {
+                Self::OffsetFetch(offset_fetch::OffsetFetchResponse::read(r, version)?)
+            }
+            ApiKey::FindCoordinator => {
+                Self::FindCoordinator(find_coordinator::FindCoordinatorResponse::read(r, version)?)
+            }
+            ApiKey::JoinGroup => Self::JoinGroup(join_group::JoinGroupResponse::read(r, version)?),
+            ApiKey::Heartbeat => Self::Heartbeat(heartbeat::HeartbeatResponse::read(r, version)?),
+            ApiKey::LeaveGroup => {
+                Self::LeaveGroup(leave_group::LeaveGroupResponse::read(r, version)?)
+            }
+            ApiKey::SyncGroup => Self::SyncGroup(sync_group::SyncGroupResponse::read(r, version)?),
+            ApiKey::DescribeGroups => {
+                Self::DescribeGroups(describe_groups::DescribeGroupsResponse::read(r, version)?)
+            }
+            ApiKey::ListGroups => {
+                Self::ListGroups(list_groups::ListGroupsResponse::read(r, version)?)
+            }
             ApiKey::ApiVersions => {
                 Self::ApiVersions(api_versions::ApiVersionsResponse::read(r, version)?)
+            }
+            ApiKey::CreateTopics => {
+                Self::CreateTopics(create_topics::CreateTopicsResponse::read(r, version)?)
+            }
+            ApiKey::DeleteTopics => {
+                Self::DeleteTopics(delete_topics::DeleteTopicsResponse::read(r, version)?)
+            }
+            ApiKey::InitProducerId => {
+                Self::InitProducerId(init_producer_id::InitProducerIdResponse::read(r, version)?)
+            }
+            ApiKey::DescribeConfigs => {
+                Self::DescribeConfigs(describe_configs::DescribeConfigsResponse::read(r, version)?)
+            }
+            ApiKey::DeleteGroups => {
+                Self::DeleteGroups(delete_groups::DeleteGroupsResponse::read(r, version)?)
             }
         })
     }
@@ -43,7 +107,21 @@ impl Response {
             Self::Fetch(x) => x.write(w, version),
             Self::ListOffsets(x) => x.write(w, version),
             Self::Metadata(x) => x.write(w, version),
+            Self::OffsetCommit(x) => x.write(w, version),
+            Self::OffsetFetch(x) => x.write(w, version),
+            Self::FindCoordinator(x) => x.write(w, version),
+            Self::JoinGroup(x) => x.write(w, version),
+            Self::Heartbeat(x) => x.write(w, version),
+            Self::LeaveGroup(x) => x.write(w, version),
+            Self::SyncGroup(x) => x.write(w, version),
+            Self::DescribeGroups(x) => x.write(w, version),
+            Self::ListGroups(x) => x.write(w, version),
             Self::ApiVersions(x) => x.write(w, version),
+            Self::CreateTopics(x) => x.write(w, version),
+            Self::DeleteTopics(x) => x.write(w, version),
+            Self::InitProducerId(x) => x.write(w, version),
+            Self::DescribeConfigs(x) => x.write(w, version),
+            Self::DeleteGroups(x) => x.write(w, version),
         }
     }
 }
@@ -72,8 +150,92 @@ impl From<metadata::MetadataResponse> for Response {
     }
 }
 
+impl From<offset_commit::OffsetCommitResponse> for Response {
+    fn from(x: offset_commit::OffsetCommitResponse) -> Self {
+        Self::OffsetCommit(x)
+    }
+}
+
+impl From<offset_fetch::OffsetFetchResponse> for Response {
+    fn from(x: offset_fetch::OffsetFetchResponse) -> Self {
+        Self::OffsetFetch(x)
+    }
+}
+
+impl From<find_coordinator::FindCoordinatorResponse> for Response {
+    fn from(x: find_coordinator::FindCoordinatorResponse) -> Self {
+        Self::FindCoordinator(x)
+    }
+}
+
+impl From<join_group::JoinGroupResponse> for Response {
+    fn from(x: join_group::JoinGroupResponse) -> Self {
+        Self::JoinGroup(x)
+    }
+}
+
+impl From<heartbeat::HeartbeatResponse> for Response {
+    fn from(x: heartbeat::HeartbeatResponse) -> Self {
+        Self::Heartbeat(x)
+    }
+}
+
+impl From<leave_group::LeaveGroupResponse> for Response {
+    fn from(x: leave_group::LeaveGroupResponse) -> Self {
+        Self::LeaveGroup(x)
+    }
+}
+
+impl From<sync_group::SyncGroupResponse> for Response {
+    fn from(x: sync_group::SyncGroupResponse) -> Self {
+        Self::SyncGroup(x)
+    }
+}
+
+impl From<describe_groups::DescribeGroupsResponse> for Response {
+    fn from(x: describe_groups::DescribeGroupsResponse) -> Self {
+        Self::DescribeGroups(x)
+    }
+}
+
+impl From<list_groups::ListGroupsResponse> for Response {
+    fn from(x: list_groups::ListGroupsResponse) -> Self {
+        Self::ListGroups(x)
+    }
+}
+
 impl From<api_versions::ApiVersionsResponse> for Response {
     fn from(x: api_versions::ApiVersionsResponse) -> Self {
         Self::ApiVersions(x)
+    }
+}
+
+impl From<create_topics::CreateTopicsResponse> for Response {
+    fn from(x: create_topics::CreateTopicsResponse) -> Self {
+        Self::CreateTopics(x)
+    }
+}
+
+impl From<delete_topics::DeleteTopicsResponse> for Response {
+    fn from(x: delete_topics::DeleteTopicsResponse) -> Self {
+        Self::DeleteTopics(x)
+    }
+}
+
+impl From<init_producer_id::InitProducerIdResponse> for Response {
+    fn from(x: init_producer_id::InitProducerIdResponse) -> Self {
+        Self::InitProducerId(x)
+    }
+}
+
+impl From<describe_configs::DescribeConfigsResponse> for Response {
+    fn from(x: describe_configs::DescribeConfigsResponse) -> Self {
+        Self::DescribeConfigs(x)
+    }
+}
+
+impl From<delete_groups::DeleteGroupsResponse> for Response {
+    fn from(x: delete_groups::DeleteGroupsResponse) -> Self {
+        Self::DeleteGroups(x)
     }
 }

@@ -5,6 +5,7 @@ use broker_kafka::frame::{
 };
 use broker_kafka::generated::metadata::MetadataRequestTopic;
 use broker_kafka::runtime::{ARRAY_BYTES, Bytes, Reader, WireError, Writer};
+use broker_kafka::versions::is_served;
 use broker_kafka::{ApiKey, Request};
 
 use crate::invent::{BUDGET, Message, Random, Side, message};
@@ -12,12 +13,12 @@ use crate::invent::{BUDGET, Message, Random, Side, message};
 const MUTATIONS: usize = 200_000;
 const RANDOM_FRAMES: usize = 50_000;
 
-/// Frames (without their length) of invented requests: a few of every version of every API.
+/// Frames (without their length) of invented requests: a few of every version of every API that is served.
 fn good_frames(random: &mut Random) -> Vec<Bytes> {
     let mut frames = Vec::new();
     for &api in ApiKey::ALL {
         let schema = api.schema();
-        for version in schema.first..=schema.last {
+        for version in (schema.first..=schema.last).filter(|&v| is_served(api, v)) {
             for len in [20, 60, 120] {
                 let Message::Request(request) = message(random, Side::Request, api, version, len)
                 else {

@@ -3,6 +3,7 @@
 use wire::seq::DeviceSeq;
 
 use super::rig::{Rig, V5, V311, connect_with, publish_with, publish0, publish1, string, user};
+use crate::device_batch::BatchFault;
 use crate::mqtt::{CloseReason, MqttLimits, Output, RejectReason};
 
 #[test]
@@ -60,6 +61,7 @@ fn a_refusal_waits_for_its_turn() {
 fn what_the_store_refuses_is_refused_and_closes() {
     let sequence = RejectReason::DeviceSequence { expected: DeviceSeq(5), first: DeviceSeq(9) };
     for (reason, code, peer_fault) in [
+        (RejectReason::Batch(BatchFault::Empty), "0x99", true),
         (RejectReason::Full, "0x97", false),
         (RejectReason::NotAuthorized, "0x87", true),
         (sequence, "0x83", true),

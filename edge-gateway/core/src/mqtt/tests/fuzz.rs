@@ -144,9 +144,10 @@ fn corpus(version: MqttVersion) -> Vec<Vec<u8>> {
     ];
     if version == V5 {
         let numbered = [user("cv-queue", "1"), user("cv-seq", "2"), user("cv-lost", "1")].concat();
+        let flagged = user("cv-maybe-dup", "1");
         packets.extend([
             publish_with(9, &[&[0x01, 1, 0x02, 0, 0, 0, 9, 0x23, 0, 3], &user("k", "v")]),
-            publish_with(10, &[&numbered]),
+            publish_with(10, &[&numbered, &flagged]),
             packet(0x32, &[&string(""), &[0, 11], &properties(&[&[0x23, 0, 3]]), b"x"]),
             packet(0x40, &[&[0, 3, 0x97], &properties(&[&[0x1f, 0, 1, b'x']])]),
             packet(0xe0, &[&[4], &properties(&[&[0x11, 0, 0, 0, 0], &user("a", "b")])]),

@@ -83,7 +83,7 @@ fn check_taken_v5(ours: &Parsed, theirs: &v5::Publish) {
     assert_eq!((ours.retain, ours.dup), (theirs.retain, theirs.dup));
     assert_eq!(ours.payload, theirs.payload);
     assert_eq!(ours.topic_alias, theirs.properties.topic_alias);
-    let numbering = |name: &str| ["cv-queue", "cv-seq", "cv-lost"].contains(&name);
+    let numbering = |name: &str| ["cv-queue", "cv-seq", "cv-lost", "cv-maybe-dup"].contains(&name);
     let properties = ours.properties.as_deref().cloned().unwrap_or_default();
     let text = |text: &Option<Text>| text.as_ref().map(|text| text.as_str().to_owned());
     assert_eq!(properties.payload_is_utf8, theirs.properties.payload_is_utf8.unwrap_or(false));

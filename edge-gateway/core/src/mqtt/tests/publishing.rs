@@ -26,7 +26,8 @@ fn published(output: Output) -> Publish {
 
 #[test]
 fn every_field_of_a_publish() {
-    let props: [&[u8]; 9] = [
+    let props: [&[u8]; 10] = [
+        &user("cv-maybe-dup", "1"),
         &user("unit", "°C"),
         &[0x01, 1],
         &[0x02, 0, 0, 0, 30],
@@ -47,6 +48,7 @@ fn every_field_of_a_publish() {
         publish.sequence,
         Some(DeviceSequence { queue: QueueId(7), first: DeviceSeq(12), lost_before: 3 })
     );
+    assert!(publish.maybe_dup);
     let user = [(text("unit"), text("°C")), (text("unit"), text("K"))];
     assert_eq!(publish.user_properties(), user);
     assert_eq!(
