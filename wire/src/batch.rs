@@ -28,6 +28,12 @@ pub const SENSOR_NAME_BYTES_MAX: usize = 64;
 /// Longest unit of a sensor, in bytes.
 pub const SENSOR_UNIT_BYTES_MAX: usize = 32;
 
+/// Bytes by which [`with_lost_before`] may make a batch longer: a u64 takes one to ten.
+pub const LOST_BEFORE_GROWTH_MAX: usize = 9;
+
+/// Most bytes of one reading: its lead, a time difference and a value difference.
+pub const READING_BYTES_MAX: usize = 1 + 10 + 10;
+
 /// What a batch says about all its readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchHeader {
@@ -133,18 +139,51 @@ impl<'b> BatchEncoder<'b> {
         self.count
     }
 
+    /// Bytes of the buffer: the payload may become this long.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.buf.len()
+    }
+
     /// The payload.
     #[must_use]
     pub fn finish(self) -> &'b [u8] {
-        &self.buf[..self.len]
+        let (buf, len) = self.into_buffer();
+        &buf[..len]
+    }
+
+    /// Ends the batch and gives the buffer back, with the length of the payload at its beginning.
+    #[must_use]
+    pub fn into_buffer(self) -> (&'b mut [u8], usize) {
+        (self.buf, self.len)
     }
 
     fn put<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), BatchError> {
-        let rest = self.buf.get_mut(self.len..).ok_or(BatchError::Length)?;
-        let used = postcard::to_slice(value, rest).map_err(|_| BatchError::Length)?.len();
-        self.len += used;
+        self.len += put(value, self.buf, self.len)?;
         Ok(())
     }
+}
+
+/// Copies a batch into `out` with another `lost_before`: what was dropped before a batch is known for certain only when
+/// it is sent. Returns the payload's length, at most [`LOST_BEFORE_GROWTH_MAX`] more than before.
+///
+/// # Errors
+/// [`BatchError::Length`] if `out` is too small or `payload` ends within its header, [`BatchError::Schema`] and
+/// [`BatchError::Malformed`] if `payload` is no batch.
+pub fn with_lost_before(
+    payload: &[u8],
+    lost_before: u64,
+    out: &mut [u8],
+) -> Result<usize, BatchError> {
+    let (key, rest) = take::<SchemaKey>(payload)?;
+    if key != BATCH_SCHEMA {
+        return Err(BatchError::Schema);
+    }
+    let (header, rest) = take::<BatchHeader>(rest)?;
+    let mut len = put(&key, out, 0)?;
+    len += put(&BatchHeader { lost_before, ..header }, out, len)?;
+    out.get_mut(len..len + rest.len()).ok_or(BatchError::Length)?.copy_from_slice(rest);
+    Ok(len + rest.len())
 }
 
 /// Reads a batch: header and table at once, then one reading after the other.
@@ -272,6 +311,11 @@ impl Deltas {
 
 fn fits(sensor: &Sensor<'_>) -> bool {
     sensor.name.len() <= SENSOR_NAME_BYTES_MAX && sensor.unit.len() <= SENSOR_UNIT_BYTES_MAX
+}
+
+fn put<T: Serialize + ?Sized>(value: &T, out: &mut [u8], at: usize) -> Result<usize, BatchError> {
+    let rest = out.get_mut(at..).ok_or(BatchError::Length)?;
+    Ok(postcard::to_slice(value, rest).map_err(|_| BatchError::Length)?.len())
 }
 
 fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), BatchError> {

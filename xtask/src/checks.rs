@@ -14,7 +14,7 @@ const BIN_DIR_ENV: &str = "CULVERT_BIN_DIR";
 const PYTHON_ENV: &str = "CULVERT_PYTHON";
 
 /// Packages that devices use: they must build without an operating system.
-const BARE_METAL_PACKAGES: &[&str] = &["wire"];
+const BARE_METAL_PACKAGES: &[&str] = &["device-sdk", "wire"];
 
 /// A microcontroller of each kind: Arm Cortex-M3, and RISC-V without atomics.
 const BARE_METAL_TARGETS: &[&str] = &["thumbv7m-none-eabi", "riscv32imc-unknown-none-elf"];

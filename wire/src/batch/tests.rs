@@ -1,3 +1,5 @@
+use std::vec;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -94,6 +96,37 @@ fn misuse_is_refused() {
     }
     assert_eq!(BatchReader::new(b"").err(), Some(BatchError::Length));
     assert_eq!(BatchReader::new(&[1; 40]).err(), Some(BatchError::Schema));
+}
+
+#[test]
+fn losses_are_written_anew_and_nothing_else_changes() {
+    let golden = include_bytes!("../../tests/golden/device-batch-1.bin");
+    let mut out = [0; 128];
+    let len = with_lost_before(golden, header().lost_before, &mut out).unwrap();
+    assert_eq!(out[..len], golden[..]);
+    for lost_before in [0, 1, u64::MAX] {
+        let len = with_lost_before(golden, lost_before, &mut out).unwrap();
+        assert!(len <= golden.len() + LOST_BEFORE_GROWTH_MAX);
+        let reader = BatchReader::new(&out[..len]).unwrap();
+        assert_eq!(*reader.header(), BatchHeader { lost_before, ..header() });
+        assert!(reader.eq(BatchReader::new(golden).unwrap()));
+        for short in 0..len {
+            let written = with_lost_before(golden, lost_before, &mut vec![0; short]);
+            assert_eq!(written, Err(BatchError::Length), "{short} of {len} bytes");
+        }
+    }
+    assert_eq!(with_lost_before(&[1; 40], 0, &mut out), Err(BatchError::Schema));
+    assert_eq!(with_lost_before(&golden[..12], 0, &mut out), Err(BatchError::Length));
+}
+
+#[test]
+fn the_longest_reading_has_its_length() {
+    let mut buf = [0; 256];
+    let empty = BatchEncoder::new(&mut buf, &header(), &SENSORS).unwrap().finish().len();
+    let mut encoder = BatchEncoder::new(&mut buf, &header(), &SENSORS).unwrap();
+    let far = header().base_time_ms.wrapping_add(i64::MIN);
+    encoder.push(&reading(0, far, i64::MIN)).unwrap();
+    assert_eq!(encoder.finish().len() - empty, READING_BYTES_MAX);
 }
 
 proptest! {
