@@ -1,151 +1,159 @@
-//! A device that keeps rules D1 to D4 (docs/protocols/uplink.md): it numbers its readings, keeps them until they are
-//! acknowledged, and says which may be copies.
+//! Devices: most run the SDK, some are of somebody else's making.
 
-use std::collections::VecDeque;
+mod plain;
+mod sdk;
 
 use bytes::Bytes;
 use wire::ids::SpoolId;
+use wire::time::MonoMs;
 
 use crate::event::{LinkNo, Publish};
+use crate::rng::Rng;
+use plain::Plain;
+use sdk::Sdk;
 
-/// Publishes without an acknowledgement that a device has on its way.
-const WINDOW: usize = 4;
-
-/// Readings that its queue holds; the next one is dropped and counted.
-const QUEUE_MAX: usize = 48;
-
-#[derive(Debug, Clone, Copy)]
-struct Item {
-    seq: u64,
-    lost_before: u64,
-}
+pub(crate) use sdk::Buffer;
 
 /// What survives a reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Queue {
+pub(crate) enum Memory {
+    /// The queue does.
     Flash,
+    /// Nothing does.
     Ram,
 }
 
 #[derive(Debug)]
-pub(crate) struct Device {
+pub(crate) struct Device<'m> {
     pub(crate) name: Bytes,
     pub(crate) gateway: usize,
     pub(crate) link: Option<LinkNo>,
-    queue: Queue,
-    queue_id: u64,
-    next_seq: u64,
-    items: VecDeque<Item>,
-    /// Dropped since the last reading that found room.
-    lost: u64,
-    /// Of the oldest items, how many are on their way in this connection.
-    sent: usize,
-    /// Whether the gateway has said who it is.
-    ready: bool,
-    spool: Option<SpoolId>,
-    flag_through: u64,
+    program: Program<'m>,
 }
 
-impl Device {
-    pub(crate) fn new(name: Bytes, gateway: usize, queue: Queue, queue_id: u64) -> Self {
-        Self {
-            name,
-            gateway,
-            link: None,
-            queue,
-            queue_id,
-            next_seq: 1,
-            items: VecDeque::new(),
-            lost: 0,
-            sent: 0,
-            ready: false,
-            spool: None,
-            flag_through: 0,
-        }
+#[derive(Debug)]
+enum Program<'m> {
+    Plain(Plain),
+    Sdk(Box<Sdk<'m>>),
+}
+
+impl<'m> Device<'m> {
+    /// A device as the seed wants it. What it allocates for a batch is `buffer`.
+    pub(crate) fn new(
+        name: Bytes,
+        gateway: usize,
+        rng: &mut Rng,
+        buffer: &'m mut Buffer,
+    ) -> Result<Self, String> {
+        let memory = if rng.chance(60) { Memory::Flash } else { Memory::Ram };
+        let program = if rng.chance(30) {
+            Program::Plain(Plain::new(memory, rng.number()))
+        } else {
+            Program::Sdk(Box::new(Sdk::new(memory, rng, buffer)?))
+        };
+        Ok(Self { name, gateway, link: None, program })
     }
 
     /// Takes a reading.
-    pub(crate) fn sample(&mut self) {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        if self.items.len() >= QUEUE_MAX {
-            self.lost += 1;
-        } else {
-            let lost_before = std::mem::take(&mut self.lost);
-            self.items.push_back(Item { seq, lost_before });
+    pub(crate) fn sample(&mut self, now: MonoMs) {
+        match &mut self.program {
+            Program::Plain(plain) => plain.sample(),
+            Program::Sdk(sdk) => sdk.sample(now),
         }
     }
 
-    /// The gateway has accepted the connection and named its spool (D4).
-    pub(crate) fn connected(&mut self, spool: SpoolId) {
-        if self.spool.is_some_and(|known| known != spool) {
-            let first = self.items.front().map_or(self.next_seq, |item| item.seq);
-            let through =
-                self.items.get(WINDOW - 1).map_or(first + WINDOW as u64 - 1, |item| item.seq);
-            self.flag_through = self.flag_through.max(through);
+    /// Time has passed. When to come again, if something waits for that.
+    pub(crate) fn poll(&mut self, now: MonoMs) -> Option<MonoMs> {
+        match &mut self.program {
+            Program::Plain(_) => None,
+            Program::Sdk(sdk) => sdk.poll(now),
         }
-        self.spool = Some(spool);
-        self.ready = true;
+    }
+
+    /// The gateway has accepted the connection and named its spool (D4). Returns whether the connection may go on.
+    pub(crate) fn connected(&mut self, spool: SpoolId) -> bool {
+        match &mut self.program {
+            Program::Plain(plain) => {
+                plain.connected(spool);
+                true
+            }
+            Program::Sdk(sdk) => sdk.connected(spool),
+        }
     }
 
     /// The next publish, if the window has room.
-    pub(crate) fn next(&mut self) -> Option<Publish> {
-        if !self.ready || self.sent >= WINDOW {
-            return None;
+    pub(crate) fn next(&mut self) -> Result<Option<Publish>, String> {
+        match &mut self.program {
+            Program::Plain(plain) => Ok(plain.next()),
+            Program::Sdk(sdk) => sdk.next(),
         }
-        let item = self.items.get(self.sent)?;
-        self.sent += 1;
-        Some(Publish {
-            queue: self.queue_id,
-            seq: item.seq,
-            lost_before: item.lost_before,
-            maybe_dup: item.seq <= self.flag_through,
-        })
     }
 
-    /// The oldest readings on their way are acknowledged.
+    /// The oldest publishes on their way are acknowledged.
     pub(crate) fn acknowledged(&mut self, count: usize) {
-        let count = count.min(self.sent);
-        self.items.drain(..count);
-        self.sent -= count;
+        match &mut self.program {
+            Program::Plain(plain) => plain.acknowledged(count),
+            Program::Sdk(sdk) => sdk.acknowledged(count),
+        }
+    }
+
+    /// The oldest publish on its way is refused for now.
+    pub(crate) fn refused(&mut self) {
+        match &mut self.program {
+            Program::Plain(_) => {}
+            Program::Sdk(sdk) => sdk.refused(),
+        }
     }
 
     pub(crate) fn disconnected(&mut self) {
         self.link = None;
-        self.sent = 0;
-        self.ready = false;
+        match &mut self.program {
+            Program::Plain(plain) => plain.disconnected(),
+            Program::Sdk(sdk) => sdk.disconnected(),
+        }
     }
 
     /// Power comes back. A queue in RAM is a new one.
-    pub(crate) fn reboot(&mut self, queue_id: u64) {
-        self.disconnected();
-        match self.queue {
-            Queue::Flash => {}
-            Queue::Ram => self.format(queue_id),
+    pub(crate) fn reboot(&mut self, queue: u64, buffer: &'m mut Buffer) -> Result<(), String> {
+        self.link = None;
+        match &mut self.program {
+            Program::Plain(plain) => {
+                plain.reboot(queue);
+                Ok(())
+            }
+            Program::Sdk(sdk) => sdk.reboot(queue, buffer),
         }
     }
 
     /// New firmware: its memory is formatted.
-    pub(crate) fn reflash(&mut self, queue_id: u64) {
-        self.disconnected();
-        self.format(queue_id);
+    pub(crate) fn reflash(&mut self, queue: u64, buffer: &'m mut Buffer) -> Result<(), String> {
+        self.link = None;
+        match &mut self.program {
+            Program::Plain(plain) => {
+                plain.reflash(queue);
+                Ok(())
+            }
+            Program::Sdk(sdk) => sdk.reflash(queue, buffer),
+        }
     }
 
     pub(crate) fn is_drained(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    fn format(&mut self, queue_id: u64) {
-        self.queue_id = queue_id;
-        self.next_seq = 1;
-        self.items.clear();
-        self.lost = 0;
-        self.spool = None;
-        self.flag_through = 0;
+        match &self.program {
+            Program::Plain(plain) => plain.is_drained(),
+            Program::Sdk(sdk) => sdk.is_drained(),
+        }
     }
 }
 
-/// What a reading says: nobody but its device can have made it.
+/// What a reading says that is sent as it is: nobody but its device can have made it.
 pub(crate) fn payload(device: &[u8], queue: u64, seq: u64) -> String {
     format!("{} {queue:x} {seq}", String::from_utf8_lossy(device))
+}
+
+/// What the gateway makes of a reading of a batch, up to its time: the value is its number.
+pub(crate) fn is_opened(value: &[u8], seq: u64) -> bool {
+    let text = String::from_utf8_lossy(value);
+    text.starts_with("{\"sensor\":\"count\",")
+        && text.contains(&format!(",\"value\":{seq},"))
+        && text.ends_with(",\"unit\":\"1\",\"quality\":\"good\"}")
 }

@@ -71,6 +71,8 @@ pub(crate) enum DeviceStep {
     Connect,
     /// It notices that its connection is dead.
     LinkLost(LinkNo),
+    /// Its open batch is old enough.
+    Poll,
     Sample,
 }
 
@@ -88,7 +90,7 @@ pub(crate) enum GatewayStep {
 }
 
 /// From device to gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Up {
     Connect,
     Publish(Publish),
@@ -99,17 +101,22 @@ pub(crate) enum Up {
 pub(crate) enum Down {
     /// The gateway has closed the connection.
     Closed,
+    /// The gateway has refused the oldest publish on its way for now, and closed the connection.
+    Refused,
     /// CONNACK and the retained message with the spool's id.
     Connack(SpoolId),
     /// So many publishes are acknowledged, in their order.
     Puback(usize),
 }
 
-/// A numbered reading on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Numbered readings on their way.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Publish {
     pub(crate) queue: u64,
-    pub(crate) seq: u64,
+    pub(crate) first: u64,
+    pub(crate) count: u64,
     pub(crate) lost_before: u64,
     pub(crate) maybe_dup: bool,
+    /// The payload of a device that sends batches; any other sends one reading as it is.
+    pub(crate) batch: Option<Bytes>,
 }

@@ -24,12 +24,6 @@ pub(crate) struct Reading {
     pub(crate) seq: u64,
 }
 
-impl Reading {
-    pub(crate) fn of(device: &Bytes, publish: &Publish) -> Self {
-        Self { device: device.clone(), queue: publish.queue, seq: publish.seq }
-    }
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     acknowledged: BTreeSet<Reading>,
@@ -42,8 +36,11 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn acknowledged(&mut self, reading: Reading) {
-        self.acknowledged.insert(reading);
+    pub(crate) fn acknowledged(&mut self, device: &Bytes, publish: &Publish) {
+        let queue = publish.queue;
+        let numbers = publish.first..publish.first + publish.count;
+        let readings = numbers.map(|seq| Reading { device: device.clone(), queue, seq });
+        self.acknowledged.extend(readings);
     }
 
     pub(crate) fn lost_with_a_disk(&mut self, readings: Vec<Reading>) {

@@ -9,7 +9,7 @@ use wire::ids::{Partition, ProducerId};
 use wire::limits::DEFAULT_TOPIC;
 use wire::record_batch::RecordBatchHeader;
 
-use crate::device::payload;
+use crate::device::{is_opened, payload};
 use crate::oracle::Reading;
 
 /// Bytes of one read: small, so that reads have several pieces.
@@ -98,18 +98,24 @@ fn read_batch(
 }
 
 fn reading(record: &Record<'_>) -> Option<(Reading, bool)> {
-    let (mut queue, mut seq, mut maybe_dup) = (None, None, false);
+    let (mut queue, mut seq, mut maybe_dup, mut batched) = (None, None, false, false);
     for (name, value) in record.headers {
         let number = || std::str::from_utf8(value?).ok()?.parse().ok();
         match name {
             "culvert.queue" => queue = number(),
             "culvert.seq" => seq = number(),
             "culvert.maybe_dup" => maybe_dup = true,
+            "mqtt.topic" => batched = value?.starts_with(b"culvert/"),
             _ => {}
         }
     }
     let (device, queue, seq) = (record.key?, queue?, seq?);
-    let whole = record.value? == payload(device, queue, seq).as_bytes();
+    let value = record.value?;
+    let whole = if batched {
+        is_opened(value, seq)
+    } else {
+        value == payload(device, queue, seq).as_bytes()
+    };
     let reading = Reading { device: Bytes::copy_from_slice(device), queue, seq };
     whole.then_some((reading, maybe_dup))
 }

@@ -2,6 +2,9 @@
 
 use crate::world::{Violation, World};
 
+/// Lives of all devices of a run together; once they are used up, devices do not reboot any more.
+const DEVICE_LIVES_MAX: usize = 64;
+
 /// Whether the trace's lines are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -25,9 +28,15 @@ pub struct Outcome {
 /// Runs `seed`.
 #[must_use]
 pub fn run(seed: u64, keep: Keep) -> Outcome {
-    let (result, trace) = World::new(seed, keep == Keep::Lines).run();
-    let (hash, trace) = trace.finish();
-    Outcome { hash, trace, result }
+    let mut memory = vec![[0; _]; DEVICE_LIVES_MAX];
+    match World::new(seed, keep == Keep::Lines, &mut memory) {
+        Ok(world) => {
+            let (result, trace) = world.run();
+            let (hash, trace) = trace.finish();
+            Outcome { hash, trace, result }
+        }
+        Err(what) => Outcome { hash: 0, trace: None, result: Err(Violation { ms: 0, what }) },
+    }
 }
 
 /// The command that repeats a seed and shows what happens.

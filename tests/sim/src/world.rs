@@ -11,6 +11,7 @@ mod spools;
 mod uplink;
 
 use std::collections::BTreeMap;
+use std::slice::IterMut;
 
 use broker_log::sim_disk::SimDisk;
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use gateway_core::spool::memory::MemoryStore;
 use wire::ids::{GatewayId, SpoolId};
 
 use crate::clock::HostClock;
-use crate::device::{Device, Queue};
+use crate::device::{Buffer, Device};
 use crate::event::{BrokerStep, DeviceStep, Event, GatewayStep, LinkNo, SessionNo};
 use crate::fault::Profile;
 use crate::oracle::Oracle;
@@ -45,12 +46,14 @@ pub struct Violation {
     pub what: String,
 }
 
-pub(crate) struct World {
+pub(crate) struct World<'m> {
     schedule: Schedule,
     trace: Trace,
     rng: Streams,
     profile: Profile,
-    devices: Vec<Device>,
+    devices: Vec<Device<'m>>,
+    /// Memory that devices build batches in: each life of a device takes one.
+    buffers: IterMut<'m, Buffer>,
     links: BTreeMap<LinkNo, Link>,
     gateways: Vec<GatewayHost>,
     sessions: BTreeMap<SessionNo, Session>,
@@ -61,8 +64,12 @@ pub(crate) struct World {
     healed: bool,
 }
 
-impl World {
-    pub(crate) fn new(seed: u64, keep_trace: bool) -> Self {
+impl<'m> World<'m> {
+    pub(crate) fn new(
+        seed: u64,
+        keep_trace: bool,
+        memory: &'m mut Vec<Buffer>,
+    ) -> Result<Self, String> {
         let mut rng = Streams::new(seed);
         let profile = Profile::draw(&mut rng.faults);
         let mut gateways: Vec<GatewayHost> = (0..profile.gateways)
@@ -73,14 +80,13 @@ impl World {
             .collect();
         // A place for a clone of the first.
         gateways.push(GatewayHost::new(identity(0), clock(&mut rng.gateways), None));
-        let devices = (0..profile.devices)
-            .map(|number| {
-                let queue = if rng.devices.chance(60) { Queue::Flash } else { Queue::Ram };
-                let gateway = rng.devices.place(profile.gateways);
-                let name = Bytes::from(format!("dev{number}"));
-                Device::new(name, gateway, queue, rng.devices.number())
-            })
-            .collect();
+        let mut buffers = memory.iter_mut();
+        let mut devices = Vec::new();
+        for (number, buffer) in (0..profile.devices).zip(&mut buffers) {
+            let gateway = rng.devices.place(profile.gateways);
+            let name = Bytes::from(format!("dev{number}"));
+            devices.push(Device::new(name, gateway, &mut rng.devices, buffer)?);
+        }
         let broker = BrokerHost::new(clock(&mut rng.broker), &profile);
         let mut world = Self {
             schedule: Schedule::default(),
@@ -88,6 +94,7 @@ impl World {
             rng,
             profile,
             devices,
+            buffers,
             links: BTreeMap::new(),
             gateways,
             sessions: BTreeMap::new(),
@@ -98,7 +105,7 @@ impl World {
             healed: false,
         };
         world.begin();
-        world
+        Ok(world)
     }
 
     /// Runs to the end: faults, healing, draining, and the last look at the log.
@@ -156,10 +163,7 @@ impl World {
     fn handle(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Broker(life, step) => self.broker_step(life, step),
-            Event::Device(device, step) => {
-                self.device_step(device, step);
-                Ok(())
-            }
+            Event::Device(device, step) => self.device_step(device, step),
             Event::Fault(fault) => self.fault(fault),
             Event::FrameDown { session, lane, number, frame } => {
                 self.frame_down(session, lane, number, &frame)
@@ -169,10 +173,7 @@ impl World {
             }
             Event::Gateway(gateway, life, step) => self.gateway_step(gateway, life, step),
             Event::LateAnswer { gateway, spool, frame } => self.late_answer(gateway, spool, &frame),
-            Event::LinkDown { link, number, message } => {
-                self.link_down(link, number, message);
-                Ok(())
-            }
+            Event::LinkDown { link, number, message } => self.link_down(link, number, message),
             Event::LinkUp { link, number, message } => {
                 self.link_up(link, number, message);
                 Ok(())

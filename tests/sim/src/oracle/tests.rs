@@ -12,6 +12,10 @@ fn entry(offset: u64, seq: u64, maybe_dup: bool) -> Entry {
     Entry { partition, offset, pid, reading: reading(seq), maybe_dup }
 }
 
+fn publish(first: u64, count: u64) -> Publish {
+    Publish { queue: 1, first, count, lost_before: 0, maybe_dup: false, batch: None }
+}
+
 fn gateway() -> GatewayId {
     GatewayId::new("gw0").unwrap()
 }
@@ -47,12 +51,11 @@ fn what_a_reader_saw_must_stay() {
 fn an_acknowledged_reading_must_be_somewhere() {
     let mut oracle = Oracle::default();
     oracle.look(vec![entry(0, 1, false)]).unwrap();
-    oracle.acknowledged(reading(1));
-    oracle.acknowledged(reading(2));
+    oracle.acknowledged(&reading(1).device, &publish(1, 2));
     assert!(oracle.last_look().is_err());
     oracle.spooled(vec![reading(2)]);
     assert_eq!(oracle.last_look(), Ok(()));
-    oracle.acknowledged(reading(3));
+    oracle.acknowledged(&reading(1).device, &publish(3, 1));
     oracle.lost_with_a_disk(vec![reading(3)]);
     assert_eq!(oracle.last_look(), Ok(()));
 }

@@ -86,7 +86,7 @@ impl BrokerHost {
     }
 }
 
-impl World {
+impl World<'_> {
     pub(super) fn broker_step(&mut self, life: Life, step: BrokerStep) -> Result<(), String> {
         if self.broker.life != life {
             return Ok(());

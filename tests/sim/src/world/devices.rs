@@ -1,7 +1,8 @@
 //! Devices and their connections.
 
-use crate::device::payload;
-use crate::event::{DeviceStep, Down, Event, GatewayStep, Life, LinkNo, Up};
+use wire::time::MonoMs;
+
+use crate::event::{DeviceStep, Down, Event, GatewayStep, Life, LinkNo, Publish, Up};
 use crate::pipe::Pipe;
 use crate::world::World;
 
@@ -21,21 +22,21 @@ pub(crate) struct Link {
     down: Pipe,
 }
 
-impl World {
-    pub(super) fn device_step(&mut self, number: usize, step: DeviceStep) {
+impl World<'_> {
+    pub(super) fn device_step(&mut self, number: usize, step: DeviceStep) -> Result<(), String> {
         match step {
             DeviceStep::Connect => self.connect_device(number),
             DeviceStep::LinkLost(link) => self.device_lost_link(number, link),
+            DeviceStep::Poll => return self.publish(number),
+            DeviceStep::Sample if self.healed => {}
             DeviceStep::Sample => {
-                if self.healed {
-                    return;
-                }
-                self.devices[number].sample();
-                self.publish(number);
+                self.devices[number].sample(MonoMs(self.schedule.now()));
                 let wait = self.rng.devices.between(20, self.profile.sample_ms_max);
                 self.schedule.after(wait, Event::Device(number, DeviceStep::Sample));
+                return self.publish(number);
             }
         }
+        Ok(())
     }
 
     fn connect_device(&mut self, number: usize) {
@@ -76,13 +77,18 @@ impl World {
         }
     }
 
-    fn publish(&mut self, number: usize) {
-        let Some(link) = self.devices[number].link else {
-            return;
-        };
-        while let Some(publish) = self.devices[number].next() {
-            self.send_up(link, Up::Publish(publish));
+    /// Closes what is old enough, and sends what there is.
+    fn publish(&mut self, number: usize) -> Result<(), String> {
+        let now = self.schedule.now();
+        if let Some(due) = self.devices[number].poll(MonoMs(now)) {
+            self.schedule.at(due.0.max(now + 1), Event::Device(number, DeviceStep::Poll));
         }
+        if let Some(link) = self.devices[number].link {
+            while let Some(publish) = self.devices[number].next()? {
+                self.send_up(link, Up::Publish(publish));
+            }
+        }
+        Ok(())
     }
 
     fn send_up(&mut self, number: LinkNo, message: Up) {
@@ -124,36 +130,50 @@ impl World {
                 self.accept_device(gateway, number, &name);
             }
             Up::Publish(publish) => {
-                let text = payload(&name, publish.queue, publish.seq);
+                let Publish { queue, first, count, lost_before, .. } = &publish;
                 let flag = if publish.maybe_dup { " maybe-dup" } else { "" };
+                let text = format!("{queue:x} {first}+{count} lost {lost_before}{flag}");
                 let now = self.schedule.now();
-                self.trace.line(now, format_args!("gw{gateway} PUBLISH {text}{flag}"));
+                self.trace.line(now, format_args!("gw{gateway} PUBLISH dev{device} {text}"));
                 self.take_publish(gateway, number, publish);
             }
         }
     }
 
     /// A message arrives at a device.
-    pub(super) fn link_down(&mut self, number: LinkNo, count: u64, message: Down) {
+    pub(super) fn link_down(
+        &mut self,
+        number: LinkNo,
+        count: u64,
+        message: Down,
+    ) -> Result<(), String> {
         let Some(link) = self.links.get_mut(&number) else {
-            return;
+            return Ok(());
         };
         let device = link.device;
         if !link.down.arrives(count) || self.devices[device].link != Some(number) {
-            return;
+            return Ok(());
         }
         self.trace.line(self.schedule.now(), format_args!("dev{device} {message:?}"));
         match message {
             Down::Closed => self.device_lost_link(device, number),
             Down::Connack(spool) => {
-                self.devices[device].connected(spool);
-                self.publish(device);
+                if self.devices[device].connected(spool) {
+                    return self.publish(device);
+                }
+                self.cut_link(number);
+                self.device_lost_link(device, number);
             }
             Down::Puback(acknowledged) => {
                 self.devices[device].acknowledged(acknowledged);
-                self.publish(device);
+                return self.publish(device);
+            }
+            Down::Refused => {
+                self.devices[device].refused();
+                self.device_lost_link(device, number);
             }
         }
+        Ok(())
     }
 
     /// A connection dies; both ends notice some time.

@@ -16,7 +16,14 @@ const RESTART_MS_MAX: u64 = 4_000;
 /// Bytes that a full spool still takes: now and then a reading fits.
 const ROOM_LEFT_MAX: u64 = 300;
 
-impl World {
+/// How a device comes back.
+#[derive(Debug, Clone, Copy)]
+enum Restart {
+    Reboot,
+    Reflash,
+}
+
+impl World<'_> {
     pub(super) fn fault(&mut self, fault: Fault) -> Result<(), String> {
         if self.healed {
             return Ok(());
@@ -31,8 +38,8 @@ impl World {
                 None => self.broker.clock.step(by_ms),
             },
             Fault::DeviceCut(number) => self.abandon_link(number),
-            Fault::DeviceReboot(number) => self.restart_device(number, false),
-            Fault::DeviceReflash(number) => self.restart_device(number, true),
+            Fault::DeviceReboot(number) => self.restart_device(number, Restart::Reboot)?,
+            Fault::DeviceReflash(number) => self.restart_device(number, Restart::Reflash)?,
             Fault::DeviceRoams(number) => self.roam(number),
             Fault::GatewayCrash(number) => {
                 self.stop_gateway(number);
@@ -65,15 +72,18 @@ impl World {
         Ok(())
     }
 
-    fn restart_device(&mut self, number: usize, formatted: bool) {
+    fn restart_device(&mut self, number: usize, restart: Restart) -> Result<(), String> {
+        let Some(buffer) = self.buffers.next() else {
+            return Ok(());
+        };
         self.abandon_link(number);
         let queue = self.rng.devices.number();
-        if formatted {
-            self.devices[number].reflash(queue);
-        } else {
-            self.devices[number].reboot(queue);
+        match restart {
+            Restart::Reboot => self.devices[number].reboot(queue, buffer)?,
+            Restart::Reflash => self.devices[number].reflash(queue, buffer)?,
         }
         self.reconnect_later(number);
+        Ok(())
     }
 
     /// The device goes to another gateway.

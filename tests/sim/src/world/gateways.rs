@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use gateway_core::dedupe::Numbered;
 use gateway_core::gateway::{
-    Alarm, Arrival, ClientBatch, ClientToken, Due, Gateway, GatewaySettings, Verdict,
+    Alarm, Arrival, ClientBatch, ClientToken, Due, Gateway, GatewaySettings, Rejection, Verdict,
 };
 use gateway_core::spool::memory::MemoryStore;
 use gateway_core::spool::quota::Quota;
@@ -16,7 +16,7 @@ use wire::seq::DeviceSeq;
 use crate::clock::HostClock;
 use crate::device::payload;
 use crate::event::{Down, Event, GatewayStep, Life, LinkNo, Publish, SessionNo};
-use crate::oracle::{Oracle, Reading};
+use crate::oracle::Oracle;
 use crate::world::World;
 use crate::world::spools::held;
 
@@ -130,7 +130,7 @@ impl GatewayHost {
     }
 }
 
-impl World {
+impl World<'_> {
     pub(super) fn gateway_step(
         &mut self,
         number: usize,
@@ -280,7 +280,10 @@ impl World {
             return Err(format!("gw{number}: {ledger:?} does not balance with {spooled} spooled"));
         }
         for verdict in verdicts {
-            self.answer(number, &verdict);
+            match verdict.rejected {
+                None | Some(Rejection::Full) => self.answer(number, &verdict),
+                Some(rejected) => return Err(format!("gw{number} refuses: {rejected:?}")),
+            }
         }
         Ok(())
     }
@@ -299,13 +302,14 @@ impl World {
         let ends = verdict.rejected.is_some() || successor.is_some() || client.gone;
         let staged = std::mem::take(&mut client.staged);
         for publish in staged.iter().take(verdict.stored) {
-            self.oracle.acknowledged(Reading::of(&device, publish));
+            self.oracle.acknowledged(&device, publish);
         }
         if verdict.stored > 0 {
             self.send_down(link, Down::Puback(verdict.stored));
         }
         if ends {
-            self.send_down(link, Down::Closed);
+            let refused = verdict.rejected.is_some();
+            self.send_down(link, if refused { Down::Refused } else { Down::Closed });
             self.gateways[number].clients.remove(&link);
             if let Some(successor) = successor {
                 self.accept_device(number, successor, &device);
@@ -398,14 +402,25 @@ impl World {
 }
 
 fn arrival(device: &Bytes, publish: &Publish) -> Arrival {
-    let numbered =
-        Numbered { first: DeviceSeq(publish.seq), count: 1, lost_before: publish.lost_before };
-    let flag = (Bytes::from_static(b"culvert.maybe_dup"), Bytes::from_static(b"true"));
+    let Publish { queue, first, count, lost_before, .. } = *publish;
+    let numbered = Numbered { first: DeviceSeq(first), count, lost_before };
+    let (topic, payload, sequence) = match &publish.batch {
+        // The device's name is in the topic, its numbers are in the batch.
+        Some(batch) => {
+            let topic = [b"culvert/v1/", device.as_ref(), b"/batch"].concat();
+            (Bytes::from(topic), batch.clone(), None)
+        }
+        None => {
+            let payload = Bytes::from(payload(device, queue, first));
+            (Bytes::from_static(b"plant/1"), payload, Some((QueueId(queue), numbered)))
+        }
+    };
     Arrival {
-        topic: Bytes::from_static(b"plant/1"),
-        payload: Bytes::from(payload(device, publish.queue, publish.seq)),
-        properties: if publish.maybe_dup { vec![flag] } else { Vec::new() },
-        sequence: Some((QueueId(publish.queue), numbered)),
+        topic,
+        payload,
+        properties: Vec::new(),
+        sequence,
+        maybe_dup: publish.maybe_dup,
         acknowledged: true,
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Archive {
     appends: BTreeMap<SpoolId, Vec<Bytes>>,
 }
 
-impl World {
+impl World<'_> {
     /// Tries to open a session.
     pub(super) fn dial(&mut self, number: usize) {
         let host = &self.gateways[number];
