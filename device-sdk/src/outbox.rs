@@ -43,7 +43,7 @@ pub struct OutboxSettings {
 /// Where a durable queue left off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resume {
-    /// The spool of the gateway it spoke to last.
+    /// What [`Outbox::spool`] said last. Without a spool, all that may have been sent is flagged as perhaps a copy.
     pub spool: Option<SpoolId>,
     /// The last reading that was acknowledged.
     pub acknowledged: DeviceSeq,
@@ -244,7 +244,8 @@ impl<'b, Q: Queue> Outbox<'b, Q> {
         self.window.spool_seen(spool)
     }
 
-    /// The spool seen last: what a durable queue keeps for [`Resume`].
+    /// The spool seen last: what a durable queue keeps for [`Resume`]. `None` too while another spool may have readings
+    /// that are not acknowledged, so look again after every change.
     #[must_use]
     pub fn spool(&self) -> Option<SpoolId> {
         self.window.spool()

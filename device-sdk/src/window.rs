@@ -71,7 +71,7 @@ impl Window {
     }
 
     /// For a durable queue that was opened again with `sent` batches that may have been sent, the last of them ending
-    /// with `sent_through`.
+    /// with `sent_through`. Without a spool, any may have them.
     pub(crate) fn resume(
         &mut self,
         spool: Option<SpoolId>,
@@ -83,10 +83,15 @@ impl Window {
         self.acknowledged = acknowledged;
         self.sent = sent;
         self.sent_through = sent_through;
+        if spool.is_none() {
+            self.doubtful_through = sent_through;
+        }
     }
 
+    /// The spool seen last, unless another one may have readings that are not acknowledged yet: a device that forgot
+    /// that over a reboot would send them to this one without their flag.
     pub(crate) fn spool(&self) -> Option<SpoolId> {
-        self.spool
+        self.spool.filter(|_| self.acknowledged >= self.doubtful_through)
     }
 
     /// Batches at the head of the queue that must not be dropped: a gateway may have taken them, and what follows them
@@ -193,5 +198,41 @@ impl Window {
         self.flights.copy_within(batches..self.in_flight, 0);
         self.in_flight -= batches;
         self.sent = self.sent.saturating_sub(batches);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: SpoolId = SpoolId([1; 16]);
+    const B: SpoolId = SpoolId([2; 16]);
+
+    fn batch(first: u64) -> Queued<'static> {
+        Queued { first: DeviceSeq(first), count: 2, bytes: &[] }
+    }
+
+    /// Rule D4 over a reboot: what one spool may have is flagged for the next, however often the device starts.
+    #[test]
+    fn doubt_about_a_spool_outlives_a_reboot() {
+        let mut window = Window::new(2);
+        for spool in [A, B] {
+            window.connected();
+            assert!(window.spool_seen(spool));
+            if spool == A {
+                window.sending(&batch(1));
+            }
+        }
+        assert_eq!(window.spool(), None, "spool A may have the first batch");
+        let kept = window.spool();
+        let mut again = Window::new(2);
+        again.resume(kept, DeviceSeq::NONE, 1, DeviceSeq(2));
+        again.connected();
+        assert!(again.spool_seen(B));
+        assert!(again.label(&batch(1)).maybe_dup);
+        again.sending(&batch(1));
+        assert!(!again.label(&batch(3)).maybe_dup, "was never sent");
+        again.acknowledged(DeviceSeq(1));
+        assert_eq!(again.spool(), Some(B), "nothing is in doubt any more");
     }
 }
