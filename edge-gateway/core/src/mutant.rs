@@ -27,6 +27,8 @@ pub enum Mutant {
     HintBySequence,
     /// Rows read for a transaction that was undone are sent for those that got their numbers (S2).
     KeepRunsOfRollback,
+    /// Any answer to a frame of this session counts as proof of a regression, also one that was overtaken.
+    OvertakenProves,
     /// A batch that is sent again has other readings (S2).
     RecutOthers,
     /// A stream that is sent again begins with its second batch.
@@ -60,6 +62,7 @@ mod switch {
             Self::ForgetAcknowledged,
             Self::HintBySequence,
             Self::KeepRunsOfRollback,
+            Self::OvertakenProves,
             Self::RecutOthers,
             Self::RewindSkipsFirst,
             Self::TakeCopies,

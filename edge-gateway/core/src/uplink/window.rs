@@ -112,9 +112,9 @@ pub struct Window {
     lane_len: BTreeMap<Lane, usize>,
     /// Batches that this session has still to send.
     unsent: BTreeSet<(Lane, BatchNo, StreamKey)>,
-    /// Batches that this session sent and has no answer to, and whether they left after the last trim of their stream.
-    /// Only the answer to such a one can say that the log has lost something: any other may have been given before what
-    /// is acknowledged was stored, if that became known by another connection.
+    /// Batches that this session sent and has no answer to, and whether they left after the last trim of their stream, and
+    /// once. Only the answer to such a one can say that the log has lost something: any other may have been given before
+    /// what is acknowledged was stored, if that became known by another connection.
     unanswered: BTreeMap<(StreamKey, Tag), bool>,
 }
 
@@ -221,7 +221,9 @@ impl Window {
         self.unsent.remove(&next);
         let slot = self.streams.get(&next.2)?;
         let batch = *slot.batches.iter().find(|batch| batch.number == next.1)?;
-        self.unanswered.insert((batch.stream, batch.tag), true);
+        // What comes next for one sent twice answers the first.
+        let is_judge = !self.unanswered.contains_key(&(batch.stream, batch.tag));
+        self.unanswered.insert((batch.stream, batch.tag), is_judge);
         Some(batch)
     }
 
@@ -247,7 +249,8 @@ impl Window {
     /// Applies what the broker says, from whichever connection and however late ("Gateway on STATE").
     pub fn on_state(&mut self, now: MonoMs, answer: &State) -> Outcome {
         let sent = self.unanswered.remove(&(answer.stream, answer.answers));
-        let is_judge = sent == Some(true);
+        let is_judge =
+            sent == Some(true) || (sent.is_some() && mutant::is(Mutant::OvertakenProves));
         let Some(slot) = self.streams.get_mut(&answer.stream) else {
             return Outcome::Ignored;
         };
