@@ -9,11 +9,15 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "mutants"))]
 extern crate std;
 
 pub mod batcher;
 pub mod deadband;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 pub mod outbox;
 pub mod queue;
 pub mod sampler;

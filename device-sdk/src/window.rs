@@ -6,6 +6,7 @@
 use wire::ids::SpoolId;
 use wire::seq::DeviceSeq;
 
+use crate::mutant::{self, Mutant};
 use crate::queue::Queued;
 
 /// Most batches in flight: what the MQTT client keeps.
@@ -91,7 +92,8 @@ impl Window {
     /// The spool seen last, unless another one may have readings that are not acknowledged yet: a device that forgot
     /// that over a reboot would send them to this one without their flag.
     pub(crate) fn spool(&self) -> Option<SpoolId> {
-        self.spool.filter(|_| self.acknowledged >= self.doubtful_through)
+        let is_sure = self.acknowledged >= self.doubtful_through;
+        self.spool.filter(|_| is_sure || mutant::is(Mutant::ForgetDoubt))
     }
 
     /// Batches at the head of the queue that must not be dropped: a gateway may have taken them, and what follows them
@@ -107,6 +109,7 @@ impl Window {
     pub(crate) fn connected(&mut self) {
         self.disconnected();
         self.link = Link::Up;
+        self.in_flight = usize::from(mutant::is(Mutant::BeginWithSecond) && self.sent > 1);
     }
 
     pub(crate) fn disconnected(&mut self) {
@@ -117,7 +120,8 @@ impl Window {
     /// The gateway has said which spool it writes to. Returns whether the connection may go on: in the middle of it, a
     /// change would leave batches in flight without their flag, so the window begins anew on another connection.
     pub(crate) fn spool_seen(&mut self, spool: SpoolId) -> bool {
-        let changed = self.spool.is_some_and(|before| before != spool);
+        let changed = self.spool.is_some_and(|before| before != spool)
+            && !mutant::is(Mutant::SpoolNotCompared);
         match self.link {
             Link::Down => return false,
             Link::Ready if changed => {
@@ -148,6 +152,7 @@ impl Window {
             None => self.acknowledged,
         };
         let lost_before = batch.first.0.saturating_sub(before.0).saturating_sub(1);
+        let lost_before = if mutant::is(Mutant::LossNotDeclared) { 0 } else { lost_before };
         Label { lost_before, maybe_dup: batch.first <= self.doubtful_through }
     }
 

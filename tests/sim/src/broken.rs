@@ -9,6 +9,8 @@ use crate::run::{Keep, run};
 pub enum Broken {
     /// In broker-core.
     Broker(broker_core::mutant::Mutant),
+    /// In device-sdk.
+    Device(device_sdk::mutant::Mutant),
     /// In gateway-core.
     Gateway(gateway_core::mutant::Mutant),
     /// In broker-log.
@@ -20,9 +22,10 @@ impl Broken {
     #[must_use]
     pub fn all() -> Vec<Self> {
         let broker = broker_core::mutant::Mutant::ALL.iter().copied().map(Self::Broker);
+        let device = device_sdk::mutant::Mutant::ALL.iter().copied().map(Self::Device);
         let gateway = gateway_core::mutant::Mutant::ALL.iter().copied().map(Self::Gateway);
         let log = broker_log::mutant::Mutant::ALL.iter().copied().map(Self::Log);
-        broker.chain(gateway).chain(log).collect()
+        broker.chain(device).chain(gateway).chain(log).collect()
     }
 
     /// Runs `seed` with the rule broken, and says what was noticed, if anything was. A core that panics has noticed it by
@@ -41,6 +44,7 @@ impl Broken {
     fn set(self) {
         match self {
             Self::Broker(mutant) => broker_core::mutant::set(Some(mutant)),
+            Self::Device(mutant) => device_sdk::mutant::set(Some(mutant)),
             Self::Gateway(mutant) => gateway_core::mutant::set(Some(mutant)),
             Self::Log(mutant) => broker_log::mutant::set(Some(mutant)),
         }
@@ -49,6 +53,7 @@ impl Broken {
 
 fn mend() {
     broker_core::mutant::set(None);
+    device_sdk::mutant::set(None);
     gateway_core::mutant::set(None);
     broker_log::mutant::set(None);
 }

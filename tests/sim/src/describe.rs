@@ -17,13 +17,14 @@ pub(crate) fn describe(frame: &Frame<'_>) -> String {
             format!("WELCOME {} at {} {states:?}", welcome.broker, welcome.time.0)
         }
         Frame::Append(append) => format!(
-            "APPEND {} {}:{}+{} {:016x} -> {:016x}",
+            "APPEND {} {}:{}+{} {:016x} -> {:016x} ({} bytes)",
             stream(&append.stream),
             append.epoch.0,
             append.base.get(),
             append.count,
             append.prev_tag.0,
             append.tag.0,
+            append.batch.len(),
         ),
         Frame::State(state) => format!("STATE {}", answer(state)),
         Frame::Refused(refused) => {

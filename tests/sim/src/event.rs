@@ -39,8 +39,7 @@ pub(crate) enum Event {
     Gateway(usize, Life, GatewayStep),
     /// An answer of some connection, however old, arrives at a gateway.
     LateAnswer {
-        gateway: usize,
-        spool: SpoolId,
+        answer: LateAnswer,
         frame: Bytes,
     },
     /// A message arrives at its device.
@@ -55,6 +54,15 @@ pub(crate) enum Event {
         number: u64,
         message: Up,
     },
+}
+
+/// Where an answer goes that comes once more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LateAnswer {
+    pub(crate) gateway: usize,
+    pub(crate) spool: SpoolId,
+    /// The session whose own answers it overtakes; `None` if it comes after them.
+    pub(crate) overtakes: Option<SessionNo>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     },
     DeviceCut(usize),
     DeviceReboot(usize),
+    /// It is started again as soon as a gateway has accepted it and it has sent something.
+    DeviceRebootsOnceAccepted(usize),
     DeviceReflash(usize),
     DeviceRoams(usize),
     GatewayCrash(usize),
@@ -79,7 +81,7 @@ const COMMON: &[Kind] = &[
     Kind { most: 8, of: |r, h, at, out| out.push((at, Fault::DeviceCut(r.place(h.devices)))) },
     Kind { most: 3, of: |r, h, at, out| out.push((at, Fault::DeviceReboot(r.place(h.devices)))) },
     Kind { most: 2, of: |r, h, at, out| out.push((at, Fault::DeviceReflash(r.place(h.devices)))) },
-    Kind { most: 4, of: |r, h, at, out| out.push((at, Fault::DeviceRoams(r.place(h.devices)))) },
+    Kind { most: 8, of: device_roams },
     Kind { most: 4, of: |r, h, at, out| out.push((at, Fault::GatewayCrash(r.place(h.gateways)))) },
     Kind { most: 6, of: |r, h, at, out| out.push((at, Fault::Ghost(r.place(h.gateways)))) },
     Kind { most: 3, of: spool_full },
@@ -100,6 +102,15 @@ fn clock_step(rng: &mut Rng, hosts: &Hosts, at: u64, out: &mut Vec<(u64, Fault)>
     out.push((at, Fault::ClockStep { gateway, by_ms: by }));
 }
 
+/// To another gateway; now and then it is started again before that one has acknowledged anything.
+fn device_roams(rng: &mut Rng, hosts: &Hosts, at: u64, out: &mut Vec<(u64, Fault)>) {
+    let device = rng.place(hosts.devices);
+    out.push((at, Fault::DeviceRoams(device)));
+    if rng.chance(40) {
+        out.push((at, Fault::DeviceRebootsOnceAccepted(device)));
+    }
+}
+
 fn spool_full(rng: &mut Rng, hosts: &Hosts, at: u64, out: &mut Vec<(u64, Fault)>) {
     let gateway = rng.place(hosts.gateways);
     out.push((at, Fault::SpoolFull(gateway)));
@@ -112,13 +123,13 @@ fn uplink_down(rng: &mut Rng, hosts: &Hosts, at: u64, out: &mut Vec<(u64, Fault)
     out.push((at + rng.between(500, 15_000), Fault::UplinkUp(gateway)));
 }
 
-/// The clone has a life of its own: a device comes to it, its uplink breaks, it is started again.
+/// The clone has a life of its own: a device comes and goes, its uplink breaks, it is started again.
 fn spool_cloned(rng: &mut Rng, hosts: &Hosts, at: u64, out: &mut Vec<(u64, Fault)>) {
     let clone = hosts.gateways;
     out.push((at, Fault::SpoolCloned(rng.place(hosts.gateways))));
-    for _ in 0..rng.below(4) {
-        let device = rng.place(hosts.devices);
-        out.push((at + rng.between(2_000, 8_000), Fault::DeviceRoams(device)));
+    let device = rng.place(hosts.devices);
+    for _ in 0..rng.below(6) {
+        out.push((at + rng.between(1_000, 15_000), Fault::DeviceRoams(device)));
     }
     for _ in 0..rng.below(4) {
         out.push((at + rng.between(2_000, 20_000), Fault::UplinkCut(clone)));
@@ -143,7 +154,8 @@ impl Profile {
     /// Draws a run: each kind of fault is in about half of the runs, so that rare combinations are not drowned by the
     /// frequent ones.
     pub(crate) fn draw(rng: &mut Rng) -> Self {
-        let hosts = Hosts { devices: 2 + rng.place(4), gateways: 1 + rng.place(2) };
+        let hosts =
+            Hosts { devices: 2 + rng.place(4), gateways: if rng.chance(65) { 2 } else { 1 } };
         let mut faults = Vec::new();
         let of_spools = rng.chance(35);
         let kinds = COMMON.iter().chain(OF_SPOOLS.iter().filter(|_| of_spools));
@@ -160,7 +172,7 @@ impl Profile {
             devices: hosts.devices,
             gateways: hosts.gateways,
             sample_ms_max: rng.between(200, 3_000),
-            pending_bytes_max: if rng.chance(30) { 16 << 10 } else { 1 << 20 },
+            pending_bytes_max: if rng.chance(30) { 8 << 10 } else { 1 << 20 },
             sync_ms_max: rng.between(2, 500),
             late_answers: if rng.chance(50) { 20 } else { 0 },
             faults,

@@ -10,7 +10,7 @@ mod gateways;
 mod spools;
 mod uplink;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::slice::IterMut;
 
 use broker_log::sim_disk::SimDisk;
@@ -61,6 +61,8 @@ pub(crate) struct World<'m> {
     broker: BrokerHost,
     oracle: Oracle,
     numbers: u64,
+    /// Devices that lose power the next time a gateway accepts them.
+    reboots_once_accepted: BTreeSet<usize>,
     healed: bool,
 }
 
@@ -102,6 +104,7 @@ impl<'m> World<'m> {
             broker,
             oracle: Oracle::default(),
             numbers: 0,
+            reboots_once_accepted: BTreeSet::new(),
             healed: false,
         };
         world.begin();
@@ -172,7 +175,7 @@ impl<'m> World<'m> {
                 self.frame_up(session, lane, number, &frame)
             }
             Event::Gateway(gateway, life, step) => self.gateway_step(gateway, life, step),
-            Event::LateAnswer { gateway, spool, frame } => self.late_answer(gateway, spool, &frame),
+            Event::LateAnswer { answer, frame } => self.late_answer(answer, &frame),
             Event::LinkDown { link, number, message } => self.link_down(link, number, message),
             Event::LinkUp { link, number, message } => {
                 self.link_up(link, number, message);

@@ -5,6 +5,7 @@ use wire::time::MonoMs;
 use crate::event::{DeviceStep, Down, Event, GatewayStep, Life, LinkNo, Publish, Up};
 use crate::pipe::Pipe;
 use crate::world::World;
+use crate::world::faults::Restart;
 
 /// A device that finds no gateway, or was refused, comes back after at most this time.
 const RECONNECT_MS_MAX: u64 = 1_500;
@@ -159,7 +160,11 @@ impl World<'_> {
             Down::Closed => self.device_lost_link(device, number),
             Down::Connack(spool) => {
                 if self.devices[device].connected(spool) {
-                    return self.publish(device);
+                    self.publish(device)?;
+                    if self.reboots_once_accepted.remove(&device) {
+                        self.restart_device(device, Restart::Reboot)?;
+                    }
+                    return Ok(());
                 }
                 self.cut_link(number);
                 self.device_lost_link(device, number);

@@ -18,7 +18,7 @@ const ROOM_LEFT_MAX: u64 = 300;
 
 /// How a device comes back.
 #[derive(Debug, Clone, Copy)]
-enum Restart {
+pub(super) enum Restart {
     Reboot,
     Reflash,
 }
@@ -39,6 +39,9 @@ impl World<'_> {
             },
             Fault::DeviceCut(number) => self.abandon_link(number),
             Fault::DeviceReboot(number) => self.restart_device(number, Restart::Reboot)?,
+            Fault::DeviceRebootsOnceAccepted(number) => {
+                self.reboots_once_accepted.insert(number);
+            }
             Fault::DeviceReflash(number) => self.restart_device(number, Restart::Reflash)?,
             Fault::DeviceRoams(number) => self.roam(number),
             Fault::GatewayCrash(number) => {
@@ -72,7 +75,7 @@ impl World<'_> {
         Ok(())
     }
 
-    fn restart_device(&mut self, number: usize, restart: Restart) -> Result<(), String> {
+    pub(super) fn restart_device(&mut self, number: usize, restart: Restart) -> Result<(), String> {
         let Some(buffer) = self.buffers.next() else {
             return Ok(());
         };
@@ -88,8 +91,10 @@ impl World<'_> {
 
     /// The device goes to another gateway.
     fn roam(&mut self, number: usize) {
+        let here = self.devices[number].gateway;
         let hosts = self.gateways.iter().enumerate();
-        let up: Vec<usize> = hosts.filter(|(_, host)| host.is_up()).map(|(no, _)| no).collect();
+        let others = hosts.filter(|(no, host)| *no != here && host.is_up());
+        let up: Vec<usize> = others.map(|(no, _)| no).collect();
         if up.is_empty() {
             return;
         }

@@ -9,7 +9,7 @@ use wire::ids::{GatewayId, Lane, ProducerId, SpoolId};
 use wire::uplink::{Append, Frame, Hello, LENGTH_BYTES, StreamKey, VERSION};
 
 use crate::describe::describe;
-use crate::event::{BrokerStep, Event, GatewayStep, Life, SessionNo};
+use crate::event::{BrokerStep, Event, GatewayStep, LateAnswer, Life, SessionNo};
 use crate::pipe::Pipe;
 use crate::world::World;
 
@@ -186,12 +186,18 @@ impl World<'_> {
         };
         let (gateway, spool) = (session.gateway, session.spool);
         if self.rng.adversary.chance(self.profile.late_answers) {
-            let late = Event::LateAnswer { gateway, spool, frame: frame.clone() };
+            let answer = LateAnswer { gateway, spool, overtakes: None };
+            let late = Event::LateAnswer { answer, frame: frame.clone() };
             self.schedule.after(self.rng.adversary.below(LATE_MS_MAX), late);
         }
         if !session.ghost
             && let Some((at, count)) = session.down[lane as usize].send(now, latency)
         {
+            if self.rng.adversary.chance(self.profile.late_answers) {
+                let answer = LateAnswer { gateway, spool, overtakes: Some(number) };
+                let early = Event::LateAnswer { answer, frame: frame.clone() };
+                self.schedule.after(self.rng.adversary.below(at - now), early);
+            }
             let event = Event::FrameDown { session: number, lane, number: count, frame };
             self.schedule.at(at, event);
         }
@@ -304,21 +310,20 @@ impl World<'_> {
 
     /// "From any connection, however late": but what answers a frame that the open session has sent again is kept away,
     /// as the shell does by giving up the streams of a session with it (docs/decisions/0012).
-    pub(super) fn late_answer(
-        &mut self,
-        number: usize,
-        spool: SpoolId,
-        frame: &Bytes,
-    ) -> Result<(), String> {
+    pub(super) fn late_answer(&mut self, answer: LateAnswer, frame: &Bytes) -> Result<(), String> {
+        let LateAnswer { gateway: number, spool, overtakes } = answer;
         let body = frame.slice(LENGTH_BYTES..);
         let Ok(Frame::State(state)) = Frame::decode(&body) else {
             return Ok(());
         };
         let now = self.schedule.now();
         let host = &mut self.gateways[number];
-        if host.spool() != Some(spool) || host.unanswered.contains(&state.answers) {
+        let is_own = overtakes.is_some() && overtakes == host.session;
+        let confuses = !is_own && host.unanswered.contains(&state.answers);
+        if host.spool() != Some(spool) || confuses {
             return Ok(());
         }
+        host.unanswered.remove(&state.answers);
         let text = describe(&Frame::State(state));
         self.trace.line(now, format_args!("gw{number} <- late {text}"));
         self.note_proof(number, state.stream);

@@ -7,7 +7,7 @@ use std::thread;
 use sim::Broken;
 
 /// Seeds within which a broken rule must be noticed.
-const SEEDS_MAX: u64 = 400;
+const SEEDS_MAX: u64 = 1_000;
 
 #[test]
 fn every_broken_rule_is_caught() {

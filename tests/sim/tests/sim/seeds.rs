@@ -7,11 +7,13 @@ use sim::{Keep, command, run};
 
 use crate::settings;
 
-/// Seeds that have found something; what they run has changed since, what they found is named.
+/// Seeds that have found something. What they run changes with the simulator, so what they found has a test of its own, or
+/// a broken rule that must be noticed.
 const KEPT: &[(u64, &str)] = &[
     (86, "an answer that another one had overtaken was taken for a regression of the log"),
     (435, "a log whose limit of staged bytes is below one batch never takes it"),
     (554, "a connection that was taken over was never told"),
+    (4251, "a device forgot over a reboot that another spool may have its readings"),
 ];
 
 #[test]
