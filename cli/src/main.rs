@@ -1,5 +1,9 @@
 //! The `culvert` command.
 
+mod demo;
+mod kafka;
+mod parts;
+mod tail;
 mod up;
 
 use std::process::ExitCode;
@@ -15,6 +19,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Pulls the plug between a gateway and a broker while devices publish, and accounts for every reading.
+    Demo(demo::Arguments),
+    /// Prints readings as they arrive in a topic of the log.
+    Tail(tail::Arguments),
     /// Runs a gateway and a broker in one process, with nothing to prepare.
     Up(Box<up::Arguments>),
     /// Prints the version.
@@ -23,6 +31,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Tail(arguments) => tail::run(&arguments),
         Command::Up(arguments) => up::run(&arguments),
         Command::Version => {
             version();

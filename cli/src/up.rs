@@ -1,11 +1,9 @@
 //! `culvert up`: a gateway and a broker in one process, joined as two machines would be, over QUIC with certificates.
 
-mod dev_certs;
-mod parts;
 mod welcome;
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,12 +11,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use process::{
-    Clock, ListenerSpec, Protection, Shutdown, ShutdownTrigger, announce, bind_tcp, init_logging,
-    install_metrics, require_safe, serve, watch_signals,
+    Clock, ListenerSpec, Protection, announce, bind_tcp, init_logging, install_metrics,
+    require_safe, serve, watch_signals,
 };
 
-use dev_certs::DevCerts;
-use welcome::Addresses;
+use crate::parts::{self, Layout, Part, loopback};
+use welcome::{Addresses, reachable};
 
 /// Shown unless `CULVERT_LOG` says otherwise: the terminal belongs to the welcome.
 const LOG_FILTER: &str = "warn";
@@ -88,22 +86,21 @@ async fn up(arguments: &Arguments) -> Result<()> {
     let http_spec = ListenerSpec { flag: "--http-listen", address: arguments.http_listen };
     require_safe(&http_spec, arguments.open_protection())?;
     let http_listener = bind_tcp(&http_spec)?;
-    let certs = prepare_data_dir(arguments, clock)?;
+    let layout = arguments.layout();
+    let certs = layout.prepare(clock)?;
 
     let broker_part = Part::new();
-    let broker = parts::start_broker(arguments, &certs, clock, &broker_part).await?;
+    let broker = parts::start_broker(&layout, &certs, clock, &broker_part).await?;
     let gateway_part = Part::new();
-    let gateway =
-        match parts::start_gateway(arguments, &certs, broker.quic_address, clock, &gateway_part)
-            .await
-        {
-            Ok(gateway) => gateway,
-            Err(error) => {
-                broker_part.trigger.stop();
-                broker.finished().await;
-                return Err(error);
-            }
-        };
+    let uplink = reachable(broker.quic_address);
+    let gateway = match parts::start_gateway(&layout, &certs, uplink, clock, &gateway_part).await {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            broker_part.trigger.stop();
+            broker.finished().await;
+            return Err(error);
+        }
+    };
 
     let addresses = Addresses {
         mqtt: gateway.mqtt_address,
@@ -132,31 +129,23 @@ async fn up(arguments: &Arguments) -> Result<()> {
     fatal.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// One part of the process, which can be ended by itself.
-struct Part {
-    trigger: ShutdownTrigger,
-    shutdown: Shutdown,
-}
-
-impl Part {
-    fn new() -> Self {
-        let (trigger, shutdown) = Shutdown::new();
-        Self { trigger, shutdown }
-    }
-}
-
 impl Arguments {
     /// What protects a listener that has no authentication of its own.
     fn open_protection(&self) -> Protection {
         if self.insecure { Protection::Insecure } else { Protection::None }
     }
-}
 
-fn prepare_data_dir(arguments: &Arguments, clock: Clock) -> Result<DevCerts> {
-    let folder = &arguments.data_dir;
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("--data-dir: cannot make {}", folder.display()))?;
-    dev_certs::prepare(&folder.join("dev-certs"), &arguments.gateway_id, clock.wall())
+    fn layout(&self) -> Layout {
+        Layout {
+            data_dir: self.data_dir.clone(),
+            gateway_id: self.gateway_id.clone(),
+            mqtt_listen: self.mqtt_listen,
+            kafka_listen: self.kafka_listen,
+            kafka_advertise: self.kafka_advertise.clone(),
+            quic_listen: self.quic_listen,
+            insecure: self.insecure,
+        }
+    }
 }
 
 fn greet(addresses: &Addresses, data_dir: &Path) {
@@ -166,8 +155,4 @@ fn greet(addresses: &Addresses, data_dir: &Path) {
     announce("http", addresses.http);
     // Whoever closed the output does not want to read it.
     let _ = std::io::stdout().write_all(welcome::text(addresses, data_dir).as_bytes());
-}
-
-const fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }

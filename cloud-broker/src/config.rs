@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use broker_coordinator::OFFSETS_TOPIC;
 use broker_core::TOPIC_PARTITIONS_MAX;
 use broker_log::SLOT_BYTES_MAX;
 use thiserror::Error;
@@ -24,6 +25,9 @@ const WAL_FILE_BYTES_MIN: u32 = 64 << 10;
 const WAL_FILE_BYTES_MAX: u32 = 2 << 30;
 
 const _: () = assert!(WAL_FILE_BYTES_MAX as usize + SLOT_BYTES_MAX < u32::MAX as usize);
+
+/// Longest wait for more members of a group that may be set: clients give up a rebalance after five minutes by default.
+const REBALANCE_DELAY_MS_MAX: u64 = 60_000;
 
 /// Smallest memory for requests that may be set: its shares then have room for a full record batch each.
 const REQUEST_MEMORY_BYTES_MIN: usize = 64 << 20;
@@ -58,6 +62,14 @@ process::layered! {
         auto_create_topics: bool = "CULVERT_BROKER_AUTO_CREATE_TOPICS",
         /// Partitions of topics that clients make by asking for them.
         default_partitions: u32 = "CULVERT_BROKER_DEFAULT_PARTITIONS",
+        /// Partitions of __consumer_offsets, which is made when the first consumer group asks for its coordinator.
+        offsets_partitions: u32 = "CULVERT_BROKER_OFFSETS_PARTITIONS",
+        /// How long the offsets of a consumer group without members are kept, in minutes.
+        offsets_retention_minutes: u64 = "CULVERT_BROKER_OFFSETS_RETENTION_MINUTES",
+        /// How long an empty consumer group waits for more members after its first one, in milliseconds.
+        group_initial_rebalance_delay_ms: u64 = "CULVERT_BROKER_GROUP_INITIAL_REBALANCE_DELAY_MS",
+        /// Largest replication factor that clients may ask for when they make topics; everything is stored once.
+        replication_factor_max: i16 = "CULVERT_BROKER_REPLICATION_FACTOR_MAX",
         /// Bytes of a file of the write-ahead log. Larger files are fewer.
         wal_file_bytes: u32 = "CULVERT_BROKER_WAL_FILE_BYTES",
         /// Memory for what was written last, in bytes: consumers at the end of the log are served from it.
@@ -90,6 +102,16 @@ pub struct Settings {
     pub auto_create_topics: bool,
     /// Partitions of topics made that way, as Kafka's `num.partitions`.
     pub default_partitions: u32,
+    /// Partitions of `__consumer_offsets`, as Kafka's `offsets.topic.num.partitions`. It is made once.
+    pub offsets_partitions: u32,
+    /// How long the offsets of a consumer group without members are kept, in minutes, as Kafka's
+    /// `offsets.retention.minutes`.
+    pub offsets_retention_minutes: u64,
+    /// How long an empty consumer group waits for more members, in milliseconds, as Kafka's
+    /// `group.initial.rebalance.delay.ms`.
+    pub group_initial_rebalance_delay_ms: u64,
+    /// Largest replication factor that clients may ask for. It says nothing here, and tools ask for what they are used to.
+    pub replication_factor_max: i16,
     /// Bytes of a file of the write-ahead log.
     pub wal_file_bytes: u32,
     /// Memory for what was written last, in bytes.
@@ -133,6 +155,10 @@ impl Settings {
             insecure: false,
             auto_create_topics: true,
             default_partitions: 1,
+            offsets_partitions: 50,
+            offsets_retention_minutes: 7 * 24 * 60,
+            group_initial_rebalance_delay_ms: 3_000,
+            replication_factor_max: 3,
             wal_file_bytes: 128 << 20,
             tail_bytes: 64 << 20,
             request_memory_bytes: 256 << 20,
@@ -149,9 +175,24 @@ impl Settings {
         if let Some(name) = self.uplink_topics.iter().find(|name| !is_topic_name(name)) {
             return wrong("uplink_topics", format!("{name:?} is not a topic name"));
         }
-        if !(1..=TOPIC_PARTITIONS_MAX).contains(&self.default_partitions) {
-            let detail = format!("a topic has 1 to {TOPIC_PARTITIONS_MAX} partitions");
-            return wrong("default_partitions", detail);
+        if self.uplink_topics.contains(OFFSETS_TOPIC) {
+            return wrong("uplink_topics", format!("{OFFSETS_TOPIC} belongs to the broker"));
+        }
+        for (key, partitions) in [
+            ("default_partitions", self.default_partitions),
+            ("offsets_partitions", self.offsets_partitions),
+        ] {
+            if !(1..=TOPIC_PARTITIONS_MAX).contains(&partitions) {
+                let detail = format!("a topic has 1 to {TOPIC_PARTITIONS_MAX} partitions");
+                return wrong(key, detail);
+            }
+        }
+        if self.group_initial_rebalance_delay_ms > REBALANCE_DELAY_MS_MAX {
+            let detail = format!("at most {REBALANCE_DELAY_MS_MAX} ms");
+            return wrong("group_initial_rebalance_delay_ms", detail);
+        }
+        if self.replication_factor_max < 1 {
+            return wrong("replication_factor_max", "at least 1".to_owned());
         }
         if !(WAL_FILE_BYTES_MIN..=WAL_FILE_BYTES_MAX).contains(&self.wal_file_bytes) {
             let detail = format!("{WAL_FILE_BYTES_MIN} to {WAL_FILE_BYTES_MAX} bytes");
@@ -193,6 +234,16 @@ impl Config {
             insecure: self.insecure.unwrap_or(defaults.insecure),
             auto_create_topics: self.auto_create_topics.unwrap_or(defaults.auto_create_topics),
             default_partitions: self.default_partitions.unwrap_or(defaults.default_partitions),
+            offsets_partitions: self.offsets_partitions.unwrap_or(defaults.offsets_partitions),
+            offsets_retention_minutes: self
+                .offsets_retention_minutes
+                .unwrap_or(defaults.offsets_retention_minutes),
+            group_initial_rebalance_delay_ms: self
+                .group_initial_rebalance_delay_ms
+                .unwrap_or(defaults.group_initial_rebalance_delay_ms),
+            replication_factor_max: self
+                .replication_factor_max
+                .unwrap_or(defaults.replication_factor_max),
             wal_file_bytes: self.wal_file_bytes.unwrap_or(defaults.wal_file_bytes),
             tail_bytes: self.tail_bytes.unwrap_or(defaults.tail_bytes),
             request_memory_bytes: self
@@ -278,7 +329,14 @@ mod tests {
             (config(|c| c.data_dir = None), "data_dir"),
             (config(|c| c.tls_key = None), "tls_key"),
             (config(|c| c.uplink_topics = Some(vec!["a b".into()])), "uplink_topics"),
+            (config(|c| c.uplink_topics = Some(vec![OFFSETS_TOPIC.into()])), "uplink_topics"),
             (config(|c| c.default_partitions = Some(0)), "default_partitions"),
+            (config(|c| c.offsets_partitions = Some(0)), "offsets_partitions"),
+            (
+                config(|c| c.group_initial_rebalance_delay_ms = Some(60_001)),
+                "group_initial_rebalance_delay_ms",
+            ),
+            (config(|c| c.replication_factor_max = Some(0)), "replication_factor_max"),
             (config(|c| c.wal_file_bytes = Some(1)), "wal_file_bytes"),
             (config(|c| c.request_memory_bytes = Some(1)), "request_memory_bytes"),
             (config(|c| c.kafka_advertise = Some("broker".into())), "kafka_advertise"),

@@ -17,6 +17,8 @@ use thiserror::Error;
 /// Largest content, in bytes: ten thousand topics take about 3 MiB.
 pub(crate) const CONTENT_BYTES_MAX: u64 = 16 << 20;
 
+const _: () = assert!(broker_core::IMAGE_BYTES_MAX as u64 <= CONTENT_BYTES_MAX);
+
 const MAGIC: &[u8; 4] = b"CVC0";
 const HEAD: usize = 12;
 const FILE: &str = "cluster";

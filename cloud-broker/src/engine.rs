@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use broker_core::{
-    Answer, Asker, Broker, BrokerStats, ClientId, ControlWrite, Effect, Event, SessionId,
+    Answer, Asker, Broker, BrokerStats, ClientId, ControlWrite, Effect, Event, GroupsChunk,
+    GroupsRead, SessionId,
 };
 use process::{Clock, FatalError, ShutdownTrigger};
 use tokio::sync::{mpsc, oneshot};
@@ -18,9 +19,10 @@ use wire::time::MonoMs;
 
 use crate::control_store::{ControlError, ControlStore};
 use crate::health::Health;
+use crate::kafka_tcp::read_piece;
 use crate::memory::Held;
 use crate::metrics;
-use crate::wal_file::{WalEvent, WalWriter};
+use crate::wal_file::{WalEvent, WalReader, WalWriter};
 
 /// Messages that wait in a mailbox; what they hold is bounded by the memory for requests.
 const MAILBOX_LEN: usize = 1024;
@@ -74,6 +76,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) control: Arc<ControlStore>,
     pub(crate) health: Arc<Health>,
+    pub(crate) reader: WalReader,
     pub(crate) trigger: ShutdownTrigger,
     pub(crate) wal_events: mpsc::Receiver<WalEvent>,
     pub(crate) writer: WalWriter,
@@ -158,15 +161,17 @@ impl Engine {
     /// Runs until every handle is dropped and everything that was appended is durable, or until the log fails.
     pub(crate) async fn run(self, mailboxes: Mailboxes) {
         let (control_done, control_events) = mpsc::channel(1);
+        let (groups_done, groups_events) = mpsc::channel(1);
         let driver = Driver {
             clients: HashMap::new(),
             effects: Vec::new(),
             control_done,
+            groups_done,
             syncing_since: None,
             shown: None,
             engine: self,
         };
-        driver.run(mailboxes, control_events).await;
+        driver.run(mailboxes, Done { control: control_events, groups: groups_events }).await;
     }
 }
 
@@ -183,18 +188,21 @@ struct Driver {
     clients: HashMap<ClientId, mpsc::Sender<(u64, Answer)>>,
     effects: Vec<Effect>,
     control_done: mpsc::Sender<Result<u64, ControlError>>,
+    groups_done: mpsc::Sender<GroupsChunk>,
     syncing_since: Option<Instant>,
     /// What the metrics say.
     shown: Option<BrokerStats>,
 }
 
+/// What blocking work reports: one write of the control store and one read of groups at a time.
+struct Done {
+    control: mpsc::Receiver<Result<u64, ControlError>>,
+    groups: mpsc::Receiver<GroupsChunk>,
+}
+
 impl Driver {
-    async fn run(
-        mut self,
-        mut mailboxes: Mailboxes,
-        mut control_events: mpsc::Receiver<Result<u64, ControlError>>,
-    ) {
-        let end = self.turn(&mut mailboxes, &mut control_events).await;
+    async fn run(mut self, mut mailboxes: Mailboxes, mut done: Done) {
+        let end = self.turn(&mut mailboxes, &mut done).await;
         match end {
             End::Failed => self.engine.health.failed(),
             End::Idle => self.engine.health.stopped(),
@@ -204,11 +212,7 @@ impl Driver {
         let _ = tokio::task::spawn_blocking(move || drop(writer)).await;
     }
 
-    async fn turn(
-        &mut self,
-        mailboxes: &mut Mailboxes,
-        control_events: &mut mpsc::Receiver<Result<u64, ControlError>>,
-    ) -> End {
+    async fn turn(&mut self, mailboxes: &mut Mailboxes, done: &mut Done) -> End {
         let mut open = Open { appends: true, requests: true };
         loop {
             let clock = self.engine.clock;
@@ -222,11 +226,12 @@ impl Driver {
                         return End::Failed;
                     }
                 }
-                Some(result) = control_events.recv() => {
+                Some(result) = done.control.recv() => {
                     if self.control_result(result).is_err() {
                         return End::Failed;
                     }
                 }
+                Some(chunk) = done.groups.recv() => self.handle(Event::GroupsRead(chunk)),
                 message = mailboxes.requests.recv(), if open.requests => match message {
                     Some(message) => self.take(message),
                     None => open.requests = false,
@@ -239,7 +244,7 @@ impl Driver {
             }
             self.take_more(mailboxes);
             // In every turn: while there is always a message, the last arm is never reached.
-            self.engine.broker.handle_deadlines(clock.mono(), &mut self.effects);
+            self.engine.broker.handle_deadlines(clock.mono(), clock.wall(), &mut self.effects);
             self.carry_out();
             if self.write_next().is_err() {
                 return End::Failed;
@@ -325,6 +330,7 @@ impl Driver {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
                 Effect::Answer(asker, answer) => self.answer(asker, answer),
+                Effect::ReadGroups(read) => self.read_groups(read),
                 Effect::StoreControl(write) => self.store_control(write),
             }
         }
@@ -351,6 +357,30 @@ impl Driver {
             let result = control.cas(write.expected_version, &write.bytes);
             // An engine that has ended does not ask.
             let _ = done.blocking_send(result);
+        });
+    }
+
+    fn read_groups(&self, read: GroupsRead) {
+        let reader = self.engine.reader.clone();
+        let done = self.groups_done.clone();
+        tokio::task::spawn_blocking(move || {
+            let (chunk, skipped) = read.run(&mut |piece| read_piece(&reader, piece));
+            let partition = chunk.partition();
+            if chunk.failed() {
+                tracing::error!(
+                    partition,
+                    "records of consumer groups cannot be read; trying again"
+                );
+            }
+            if skipped > 0 {
+                tracing::warn!(
+                    partition,
+                    skipped,
+                    "records of consumer groups are of unknown kinds"
+                );
+            }
+            // An engine that has ended does not ask.
+            let _ = done.blocking_send(chunk);
         });
     }
 

@@ -26,6 +26,8 @@ use crate::metrics;
 use crate::wal_file::WalReader;
 use respond::Responder;
 
+pub(crate) use respond::read_piece;
+
 /// Requests of one connection that may be unanswered; then its socket is not read.
 pub(crate) const IN_FLIGHT_MAX: usize = 64;
 
@@ -166,6 +168,7 @@ async fn connection(
         input: BufReader::with_capacity(READ_BUFFER_BYTES, read_half),
         shared: &shared,
         client: id,
+        host: format!("/{}", peer.ip()),
         in_flight,
         next_token: 0,
     };
@@ -195,6 +198,8 @@ struct RequestReader<'a, R> {
     input: BufReader<R>,
     shared: &'a KafkaShared,
     client: broker_core::ClientId,
+    /// Where the client is, as Kafka writes it.
+    host: String,
     in_flight: mpsc::Sender<InFlight>,
     next_token: u64,
 }
@@ -218,7 +223,7 @@ impl<R: AsyncRead + Unpin> RequestReader<'_, R> {
         let permit = memory.frame(length).await;
         let frame = self.read_rest(head, length).await?;
         let held = memory.decoding(permit, length).await;
-        match receive(&frame)? {
+        match receive(&frame, &self.host)? {
             Received::Reply(bytes) => room.send(InFlight::Reply(bytes)),
             Received::Ask(info, request) => {
                 metrics::kafka_request(api_name(&request));
@@ -281,7 +286,9 @@ impl<R: AsyncRead + Unpin> RequestReader<'_, R> {
 
 fn api_name(request: &KafkaRequest) -> &'static str {
     match request {
+        KafkaRequest::Admin(request) => request.api_name(),
         KafkaRequest::Fetch(_) => "Fetch",
+        KafkaRequest::Group(request) => request.api_name(),
         KafkaRequest::Lookup(_) => "ListOffsets",
         KafkaRequest::Metadata(_) => "Metadata",
         KafkaRequest::Produce(_) => "Produce",

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use broker_coordinator::GroupSettings;
 use broker_core::{Broker, BrokerError, BrokerSettings, Identity, Image, StoredError};
 use broker_log::LogSettings;
 use process::{
@@ -175,6 +176,7 @@ pub async fn start(
         clock,
         control: Arc::new(data.control),
         health: Arc::clone(&health),
+        reader: data.wal.reader.clone(),
         trigger,
         wal_events,
         writer: data.wal.writer,
@@ -307,7 +309,13 @@ fn broker_settings(settings: &Settings, kafka_address: SocketAddr) -> BrokerSett
         advertised_port: advertised.port,
         auto_create_topics: settings.auto_create_topics,
         default_partitions: settings.default_partitions,
+        replication_factor_max: settings.replication_factor_max,
         uplink_topics: settings.uplink_topics.clone(),
+        offsets_partitions: settings.offsets_partitions,
+        groups: GroupSettings {
+            initial_rebalance_delay_ms: settings.group_initial_rebalance_delay_ms,
+            offsets_retention_ms: settings.offsets_retention_minutes.saturating_mul(60_000),
+        },
     }
 }
 

@@ -41,8 +41,8 @@ pub enum SetupError {
     /// The limit on readings is 0 or beyond what a batch may have.
     #[error("a batch has 1 to 4096 readings")]
     Readings,
-    /// There are too many sensors.
-    #[error("a batch has at most 16 sensors")]
+    /// There are too many sensors, or a name or a unit is too long.
+    #[error("a batch has at most 16 sensors, with short names and units")]
     Sensors,
 }
 

@@ -21,7 +21,7 @@ use crate::mutant::{self, Mutant};
 use crate::queue::{Queue, QueueError};
 use crate::window::Window;
 
-pub use crate::window::WINDOW_MAX;
+pub use crate::window::{Attachment, WINDOW_MAX};
 
 /// What gives way when the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +44,8 @@ pub struct OutboxSettings {
 /// Where a durable queue left off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resume {
-    /// What [`Outbox::spool`] said last. Without a spool, all that may have been sent is flagged as perhaps a copy.
-    pub spool: Option<SpoolId>,
+    /// The last [`Outbox::attachment`].
+    pub attachment: Option<Attachment>,
     /// The last reading that was acknowledged.
     pub acknowledged: DeviceSeq,
     /// The last number that was given to a reading.
@@ -175,7 +175,7 @@ impl<'b, Q: Queue> Outbox<'b, Q> {
             }
             outbox.counts.recorded += u64::from(batch.count);
         }
-        outbox.window.resume(resume.spool, resume.acknowledged, sent, sent_through);
+        outbox.window.resume(resume.attachment, resume.acknowledged, sent, sent_through);
         Ok(outbox)
     }
 
@@ -248,11 +248,17 @@ impl<'b, Q: Queue> Outbox<'b, Q> {
         self.window.spool_seen(spool)
     }
 
-    /// The spool seen last: what a durable queue keeps for [`Resume`]. `None` too while another spool may have readings
-    /// that are not acknowledged, so look again after every change.
+    /// The spool seen last, and the doubts that came with it: what a durable queue keeps for [`Resume`], written
+    /// before the first publish to a new spool. Without the doubts a reboot would send copies without their flag.
     #[must_use]
-    pub fn spool(&self) -> Option<SpoolId> {
-        self.window.spool()
+    pub fn attachment(&self) -> Option<Attachment> {
+        self.window.attachment()
+    }
+
+    /// The last reading that was acknowledged, likewise for [`Resume`].
+    #[must_use]
+    pub fn acknowledged_through(&self) -> DeviceSeq {
+        self.window.acknowledged_through()
     }
 
     /// The batch to publish next, if the window has room. It counts as sent from now on.

@@ -34,7 +34,8 @@ struct Flight {
 pub(crate) struct Window {
     size: usize,
     link: Link,
-    spool: Option<SpoolId>,
+    /// Unacknowledged readings up to `doubtful_through` were sent to another spool than this one.
+    attachment: Option<Attachment>,
     flights: [Flight; WINDOW_MAX],
     in_flight: usize,
     /// Batches at the head of the queue that were sent at least once: a gateway may have them.
@@ -43,8 +44,15 @@ pub(crate) struct Window {
     acknowledged: DeviceSeq,
     /// Last reading that was ever sent.
     sent_through: DeviceSeq,
-    /// Unacknowledged readings up to here were sent to another spool than the present one.
-    doubtful_through: DeviceSeq,
+}
+
+/// Which spool a device speaks to, and what that means for the readings it had already sent elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attachment {
+    /// The gateway's spool.
+    pub spool: SpoolId,
+    /// Readings up to here may be in another spool too, if they are not acknowledged yet.
+    pub doubtful_through: DeviceSeq,
 }
 
 /// What goes with a batch.
@@ -61,39 +69,41 @@ impl Window {
         Self {
             size: size.clamp(1, WINDOW_MAX),
             link: Link::Down,
-            spool: None,
+            attachment: None,
             flights: [NONE; WINDOW_MAX],
             in_flight: 0,
             sent: 0,
             acknowledged: DeviceSeq::NONE,
             sent_through: DeviceSeq::NONE,
-            doubtful_through: DeviceSeq::NONE,
         }
     }
 
     /// For a durable queue that was opened again with `sent` batches that may have been sent, the last of them ending
-    /// with `sent_through`. Without a spool, any may have them.
+    /// with `sent_through`.
     pub(crate) fn resume(
         &mut self,
-        spool: Option<SpoolId>,
+        attachment: Option<Attachment>,
         acknowledged: DeviceSeq,
         sent: usize,
         sent_through: DeviceSeq,
     ) {
-        self.spool = spool;
+        self.attachment = attachment;
+        if let Some(attachment) = &mut self.attachment
+            && mutant::is(Mutant::ForgetDoubt)
+        {
+            attachment.doubtful_through = DeviceSeq::NONE;
+        }
         self.acknowledged = acknowledged;
         self.sent = sent;
         self.sent_through = sent_through;
-        if spool.is_none() {
-            self.doubtful_through = sent_through;
-        }
     }
 
-    /// The spool seen last, unless another one may have readings that are not acknowledged yet: a device that forgot
-    /// that over a reboot would send them to this one without their flag.
-    pub(crate) fn spool(&self) -> Option<SpoolId> {
-        let is_sure = self.acknowledged >= self.doubtful_through;
-        self.spool.filter(|_| is_sure || mutant::is(Mutant::ForgetDoubt))
+    pub(crate) fn attachment(&self) -> Option<Attachment> {
+        self.attachment
+    }
+
+    pub(crate) fn acknowledged_through(&self) -> DeviceSeq {
+        self.acknowledged
     }
 
     /// Batches at the head of the queue that must not be dropped: a gateway may have taken them, and what follows them
@@ -120,7 +130,7 @@ impl Window {
     /// The gateway has said which spool it writes to. Returns whether the connection may go on: in the middle of it, a
     /// change would leave batches in flight without their flag, so the window begins anew on another connection.
     pub(crate) fn spool_seen(&mut self, spool: SpoolId) -> bool {
-        let changed = self.spool.is_some_and(|before| before != spool)
+        let changed = self.attachment.is_some_and(|before| before.spool != spool)
             && !mutant::is(Mutant::SpoolNotCompared);
         match self.link {
             Link::Down => return false,
@@ -130,10 +140,10 @@ impl Window {
             }
             Link::Ready | Link::Up => self.link = Link::Ready,
         }
-        if changed {
-            self.doubtful_through = self.sent_through;
+        if changed || self.attachment.is_none() {
+            // Before the first spool nothing was sent, so that nothing is doubtful then.
+            self.attachment = Some(Attachment { spool, doubtful_through: self.sent_through });
         }
-        self.spool = Some(spool);
         true
     }
 
@@ -153,7 +163,9 @@ impl Window {
         };
         let lost_before = batch.first.0.saturating_sub(before.0).saturating_sub(1);
         let lost_before = if mutant::is(Mutant::LossNotDeclared) { 0 } else { lost_before };
-        Label { lost_before, maybe_dup: batch.first <= self.doubtful_through }
+        let maybe_dup =
+            self.attachment.is_some_and(|attachment| batch.first <= attachment.doubtful_through);
+        Label { lost_before, maybe_dup }
     }
 
     /// The batch at the place that [`Window::next`] gave is being sent.
@@ -203,41 +215,5 @@ impl Window {
         self.flights.copy_within(batches..self.in_flight, 0);
         self.in_flight -= batches;
         self.sent = self.sent.saturating_sub(batches);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: SpoolId = SpoolId([1; 16]);
-    const B: SpoolId = SpoolId([2; 16]);
-
-    fn batch(first: u64) -> Queued<'static> {
-        Queued { first: DeviceSeq(first), count: 2, bytes: &[] }
-    }
-
-    /// Rule D4 over a reboot: what one spool may have is flagged for the next, however often the device starts.
-    #[test]
-    fn doubt_about_a_spool_outlives_a_reboot() {
-        let mut window = Window::new(2);
-        for spool in [A, B] {
-            window.connected();
-            assert!(window.spool_seen(spool));
-            if spool == A {
-                window.sending(&batch(1));
-            }
-        }
-        assert_eq!(window.spool(), None, "spool A may have the first batch");
-        let kept = window.spool();
-        let mut again = Window::new(2);
-        again.resume(kept, DeviceSeq::NONE, 1, DeviceSeq(2));
-        again.connected();
-        assert!(again.spool_seen(B));
-        assert!(again.label(&batch(1)).maybe_dup);
-        again.sending(&batch(1));
-        assert!(!again.label(&batch(3)).maybe_dup, "was never sent");
-        again.acknowledged(DeviceSeq(1));
-        assert_eq!(again.spool(), Some(B), "nothing is in doubt any more");
     }
 }

@@ -5,14 +5,16 @@
 
 mod config;
 mod entropy;
+mod hub_task;
 mod metrics;
 mod mqtt_tcp;
 mod runtime;
-mod sessions;
 mod spool_sqlite;
 mod store_thread;
 mod tls;
 mod uplink_quic;
+
+pub use gateway_core::gateway::Status;
 
 pub use config::{Config, HTTP_LISTEN_FLAG, MQTT_LISTEN_FLAG, SettingError, Settings};
 pub use runtime::{Running, STUCK_MS, StartError, start};

@@ -3,17 +3,19 @@
 //! | owner | owns | is told by |
 //! |---|---|---|
 //! | thread `spool` | gateway core, database | a queue of 1,024 jobs; full, it stops the sockets |
-//! | task sessions | who is connected under which client id | a queue of 256 requests |
+//! | task hub | sessions, subscriptions, retained messages | a queue of 1,024 requests |
 //! | a task per connection | its MQTT machine and socket | its socket, its answer, its eviction |
 //! | task uplink | connection to the broker | batches that it pulls |
 //!
-//! End: connections are seen off and what they had published is answered; then the uplink closes; then the spool's
+//! End: connections are seen off and what they had published is answered; then the hub is done; then the uplink closes; then the spool's
 //! thread commits what is left and closes the database.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gateway_core::gateway::{Gateway, GatewaySettings, Status};
+use gateway_core::hub::Hub;
+use gateway_core::mqtt::{GATEWAY_TOPIC, Message};
 use gateway_core::spool::store::StoreError;
 use process::{Clock, ListenError, Probe, Shutdown, ShutdownTrigger};
 use thiserror::Error;
@@ -22,8 +24,8 @@ use tokio::task::JoinHandle;
 use wire::ids::SpoolId;
 
 use crate::config::Settings;
+use crate::hub_task;
 use crate::mqtt_tcp::{self, Edge};
-use crate::sessions::Sessions;
 use crate::spool_sqlite::{OpenError, SqliteStore};
 use crate::store_thread::{self, StoreHandle};
 use crate::tls::{self, TlsError};
@@ -59,9 +61,12 @@ pub struct Running {
     pub mqtt_address: SocketAddr,
     /// How it is.
     pub probe: Arc<dyn Probe>,
+    /// How it stands, in figures.
+    pub status: watch::Receiver<Status>,
     store: StoreHandle,
     thread: std::thread::JoinHandle<()>,
     edge: JoinHandle<()>,
+    hub: JoinHandle<()>,
     uplink: JoinHandle<()>,
 }
 
@@ -69,8 +74,9 @@ impl Running {
     /// Waits for the end that was requested. When this returns, everything acknowledged is on the disk and the database
     /// is closed.
     pub async fn finished(self) {
-        // A panic in either is printed by its thread; the end goes on.
+        // A panic in one of them is printed by its thread; the end goes on.
         let _ = self.edge.await;
+        let _ = self.hub.await;
         let _ = self.uplink.await;
         self.store.stop().await;
         let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
@@ -103,13 +109,16 @@ pub async fn start(
     };
     let gateway = Gateway::open(core, store, clock.mono())?;
     tracing::info!(gateway = %identity.gateway, spool = %gateway.spool(), "spool open");
+    let own = Message::of_gateway(GATEWAY_TOPIC, gateway.spool().to_string().into());
+    let own = Hub::new(own.into_iter().collect());
     let (store, status, thread) =
         store_thread::spawn(gateway, clock, trigger.clone()).map_err(StartError::Thread)?;
+    let (hub_handle, hub) = hub_task::spawn(own, clock, store.clone(), &trigger);
     let edge = Edge {
         clock,
         limits: settings.limits,
         store: store.clone(),
-        sessions: Sessions::start(&trigger),
+        hub: hub_handle,
         connections_max: settings.connections_max,
         shutdown: shutdown.clone(),
     };
@@ -124,8 +133,8 @@ pub async fn start(
         shutdown,
     };
     let uplink = trigger.spawn_vital("uplink", uplink_quic::run(uplink));
-    let probe = Arc::new(GatewayProbe { clock, status });
-    Ok(Running { mqtt_address, probe, store, thread, edge, uplink })
+    let probe = Arc::new(GatewayProbe { clock, status: status.clone() });
+    Ok(Running { mqtt_address, probe, status, store, thread, edge, hub, uplink })
 }
 
 struct GatewayProbe {

@@ -115,6 +115,12 @@ impl StoreHandle {
     async fn send(&self, job: Job) -> Result<(), StoreClosed> {
         self.jobs.send(job).await.map_err(|_| StoreClosed)
     }
+
+    /// The way to a thread that has ended.
+    #[cfg(test)]
+    pub fn closed() -> Self {
+        Self { jobs: mpsc::channel(1).0 }
+    }
 }
 
 /// Starts the thread on an open gateway. It ends by [`StoreHandle::stop`], or fatally when the disk fails.
@@ -128,7 +134,10 @@ pub fn spawn(
 ) -> std::io::Result<(StoreHandle, watch::Receiver<Status>, std::thread::JoinHandle<()>)> {
     let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
     let now = Now { mono: clock.mono(), wall: clock.wall() };
-    let (status, watched) = watch::channel(gateway.status(now));
+    // Figures are there before the first commit.
+    let first = gateway.status(now);
+    crate::metrics::record_status(&first);
+    let (status, watched) = watch::channel(first);
     let mut thread = StoreThread {
         gateway,
         clock,

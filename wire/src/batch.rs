@@ -22,17 +22,17 @@ pub const BATCH_SENSORS_MAX: usize = 16;
 /// Most readings in one batch.
 pub const BATCH_READINGS_MAX: usize = 4_096;
 
-/// Longest name of a sensor, in bytes: a gateway repeats it with every reading.
-pub const SENSOR_NAME_BYTES_MAX: usize = 64;
-
-/// Longest unit of a sensor, in bytes.
-pub const SENSOR_UNIT_BYTES_MAX: usize = 32;
-
 /// Bytes by which [`with_lost_before`] may make a batch longer: a u64 takes one to ten.
 pub const LOST_BEFORE_GROWTH_MAX: usize = 9;
 
 /// Most bytes of one reading: its lead, a time difference and a value difference.
 pub const READING_BYTES_MAX: usize = 1 + 10 + 10;
+
+/// Longest name of a sensor, in bytes: a gateway repeats it with every reading.
+pub const SENSOR_NAME_BYTES_MAX: usize = 64;
+
+/// Longest unit of a sensor, in bytes.
+pub const SENSOR_UNIT_BYTES_MAX: usize = 32;
 
 /// What a batch says about all its readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -309,13 +309,13 @@ impl Deltas {
     }
 }
 
-fn fits(sensor: &Sensor<'_>) -> bool {
-    sensor.name.len() <= SENSOR_NAME_BYTES_MAX && sensor.unit.len() <= SENSOR_UNIT_BYTES_MAX
-}
-
 fn put<T: Serialize + ?Sized>(value: &T, out: &mut [u8], at: usize) -> Result<usize, BatchError> {
     let rest = out.get_mut(at..).ok_or(BatchError::Length)?;
     Ok(postcard::to_slice(value, rest).map_err(|_| BatchError::Length)?.len())
+}
+
+fn fits(sensor: &Sensor<'_>) -> bool {
+    sensor.name.len() <= SENSOR_NAME_BYTES_MAX && sensor.unit.len() <= SENSOR_UNIT_BYTES_MAX
 }
 
 fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), BatchError> {

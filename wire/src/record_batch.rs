@@ -192,6 +192,17 @@ pub fn assign_place(batch: &mut [u8], base_offset: Offset, epoch: LeaderEpoch) {
     batch[12..16].copy_from_slice(&epoch.0.to_be_bytes());
 }
 
+/// Gives all records of the batch at the start of `batch` the broker's time. Under the CRC, which is made anew.
+///
+/// # Panics
+/// If `batch` is not what [`RecordBatchHeader::parse`] accepted, as a whole and nothing else.
+pub fn stamp_append_time(batch: &mut [u8], now: UnixMs) {
+    batch[22] |= RecordBatchHeader::LOG_APPEND_TIME as u8;
+    batch[35..43].copy_from_slice(&now.0.to_be_bytes());
+    let crc = crc32c(&batch[CRC_START..]);
+    batch[17..CRC_START].copy_from_slice(&crc.to_be_bytes());
+}
+
 /// CRC-32C (Castagnoli), as Kafka's batches, the WAL and the spool use it.
 #[must_use]
 pub fn crc32c(bytes: &[u8]) -> u32 {
@@ -378,6 +389,24 @@ mod tests {
             // Leader epoch, which the broker writes, is not covered.
             assert_eq!(found.is_ok(), (12..16).contains(&at), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_stamped_batch_bears_the_brokers_time() {
+        let mut batch = sample();
+        let before = RecordBatchHeader::parse(&batch).unwrap();
+        stamp_append_time(&mut batch, UnixMs(77));
+        let after = RecordBatchHeader::parse(&batch).unwrap();
+        after.check_crc(&batch).unwrap();
+        assert_eq!(
+            after,
+            RecordBatchHeader {
+                attributes: before.attributes | RecordBatchHeader::LOG_APPEND_TIME,
+                max_timestamp: UnixMs(77),
+                crc: after.crc,
+                ..before
+            }
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod checks;
 mod command;
+mod firmware;
 mod gen_wire;
 mod kill_loop;
 mod setup;
@@ -25,6 +26,8 @@ struct Arguments {
 enum Task {
     /// Everything a change must pass: `test`, then formatting, lints, docs, tidy and generated code.
     Ci,
+    /// Builds the firmware that the end-to-end tests run on QEMU.
+    Firmware,
     /// Writes the Kafka codec from Kafka's message definitions.
     GenWire {
         /// Only compare with what is committed.
@@ -37,7 +40,7 @@ enum Task {
         #[arg(long, default_value_t = 100)]
         rounds: u32,
     },
-    /// Installs what building and testing need: the toolchain and the foreign clients.
+    /// Installs what building and testing need: the toolchain, the foreign clients, and QEMU.
     Setup,
     /// Runs many seeds of the simulator, built for speed.
     Soak {
@@ -48,7 +51,7 @@ enum Task {
         #[arg(long, default_value_t = 0)]
         from: u64,
     },
-    /// `setup`, then the bare-metal builds and every test.
+    /// `setup`, then the bare-metal builds, the firmware, and every test.
     Test {
         /// Run only the tests whose name contains this.
         #[arg(long)]
@@ -61,6 +64,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Ci => checks::ci(),
+        Task::Firmware => firmware::build(),
         Task::GenWire { check } => gen_wire::run(check),
         Task::KillLoop { rounds } => kill_loop::soak(rounds),
         Task::Setup => setup::install(),

@@ -1,4 +1,5 @@
-//! `cargo xtask setup`: the toolchain, a C compiler, and the foreign clients that interoperability tests run.
+//! `cargo xtask setup`: the toolchain, a C compiler, the foreign clients that interoperability tests run, and
+//! the emulator that runs the firmware.
 //!
 //! Only clients are installed, never a service: a broker that started with its package would take the MQTT port.
 
@@ -16,13 +17,19 @@ struct Tool {
 
 const TOOLS: &[Tool] = &[
     Tool { program: "cc", packages: &["gcc", "libc6-dev"] },
+    Tool { program: "java", packages: &["default-jdk-headless"] },
     Tool { program: "kcat", packages: &["kcat"] },
     Tool { program: "mosquitto_pub", packages: &["mosquitto-clients"] },
+    Tool { program: "mvn", packages: &["maven"] },
     Tool { program: "python3", packages: &["python3", "python3-venv"] },
+    Tool { program: "qemu-system-arm", packages: &["qemu-system-arm"] },
 ];
 
-/// The Python MQTT client; pinned, because a test that fails must mean that we changed.
-const PAHO: &str = "paho-mqtt==2.1.0";
+/// The Python clients of MQTT and Kafka; pinned, because a test that fails must mean that we changed.
+const PYTHON_CLIENTS: &[&str] = &["confluent-kafka==2.16.1", "paho-mqtt==2.1.0"];
+
+/// The release of Kafka whose Java clients run.
+const KAFKA_TOOLS: &str = "4.1.0";
 
 /// Installs what is missing. Does nothing, quickly, when nothing is.
 pub fn install() -> Result<()> {
@@ -30,10 +37,16 @@ pub fn install() -> Result<()> {
         run(command("rustup", &["toolchain", "install", "--no-self-update"]))?;
     }
     install_packages(&missing_packages(is_installed))?;
-    install_paho()
+    install_python_clients()?;
+    install_java_clients()
 }
 
-/// The Python interpreter that has the foreign MQTT client.
+/// The folder of the jars of Kafka's own clients and tools.
+pub fn java_classes() -> PathBuf {
+    java_environment().join("classes")
+}
+
+/// The Python interpreter that has the foreign clients.
 pub fn python() -> PathBuf {
     environment().join("bin/python")
 }
@@ -65,20 +78,58 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     run(install)
 }
 
-fn install_paho() -> Result<()> {
+fn install_python_clients() -> Result<()> {
     let environment = environment();
-    let installed = environment.join(PAHO);
+    let installed = environment.join(PYTHON_CLIENTS.join("+"));
     if installed.is_file() {
         return Ok(());
     }
     let path = environment.to_string_lossy();
     run(command("python3", &["-m", "venv", "--clear", &path]))?;
     let python = python();
-    let pip = ["-m", "pip", "install", "--quiet", "--no-input", PAHO];
+    let mut pip = vec!["-m", "pip", "install", "--quiet", "--no-input"];
+    pip.extend(PYTHON_CLIENTS);
     run(command(&python.to_string_lossy(), &pip))?;
     // Written last: an installation that was interrupted is done again.
     std::fs::write(installed, "")?;
     Ok(())
+}
+
+/// Kafka's tools with everything that they need; Maven resolves the rest as their authors pinned it.
+fn install_java_clients() -> Result<()> {
+    let environment = java_environment();
+    let installed = environment.join(format!("kafka-tools-{KAFKA_TOOLS}"));
+    if installed.is_file() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&environment)?;
+    let pom = environment.join("pom.xml");
+    std::fs::write(&pom, project())?;
+    let classes = java_classes();
+    if classes.exists() {
+        std::fs::remove_dir_all(&classes)?;
+    }
+    let pom = format!("--file={}", pom.display());
+    let classes = format!("-DoutputDirectory={}", classes.display());
+    let goal = "dependency:copy-dependencies";
+    run(command("mvn", &["-q", "-B", &pom, goal, "-DincludeScope=runtime", &classes]))?;
+    std::fs::write(installed, "")?;
+    Ok(())
+}
+
+/// A Maven project that needs nothing but the tools.
+fn project() -> String {
+    format!(
+        "<project><modelVersion>4.0.0</modelVersion>\
+         <groupId>interop</groupId><artifactId>interop</artifactId><version>1</version>\
+         <dependencies><dependency><groupId>org.apache.kafka</groupId>\
+         <artifactId>kafka-tools</artifactId><version>{KAFKA_TOOLS}</version>\
+         </dependency></dependencies></project>\n"
+    )
+}
+
+fn java_environment() -> PathBuf {
+    workspace_root().join("target/interop-java")
 }
 
 fn environment() -> PathBuf {

@@ -24,7 +24,8 @@ pub fn text(addresses: &Addresses, data_dir: &Path) -> String {
     let data = data_dir.display();
     format!(
         "\n\
-         Watch readings arrive:\n  \
+         Watch readings arrive, with this command or any Kafka client:\n  \
+         culvert tail telemetry --from start --bootstrap {kafka}\n  \
          kcat -C -b {kafka} -t telemetry -o beginning -f '%k %s\\n'\n\
          Publish one:\n  \
          mosquitto_pub -h {host} -p {port} -q 1 -t plant/line1/temperature -m 21.5\n\
@@ -59,6 +60,7 @@ mod tests {
         };
         let text = text(&addresses, Path::new("./culvert-data"));
         for command in [
+            "culvert tail telemetry --from start --bootstrap [::1]:9093\n",
             "kcat -C -b [::1]:9093 -t telemetry ",
             "mosquitto_pub -h 127.0.0.1 -p 1884 -q 1 ",
             "curl http://127.0.0.1:8080/readyz",

@@ -58,6 +58,8 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
                 Reply::None if answer.failed => return Err(ConnectionEnd::ProduceFailed),
                 Reply::None => return Ok(()),
             },
+            Answer::Group(response) => *response,
+            Answer::Admin(answer) => answer.into_response(),
             Answer::Metadata(response) => (*response).into(),
             Answer::Fetch(answer) => {
                 let memory = &self.shared.response_memory;
@@ -105,7 +107,12 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
             self.shared.engine.request(event, Held::default()).await?;
             answer = match self.answer(token).await? {
                 Answer::Lookup(answer) => answer,
-                Answer::Fetch(_) | Answer::Metadata(_) | Answer::Produce(_) | Answer::Uplink(_) => {
+                Answer::Admin(_)
+                | Answer::Fetch(_)
+                | Answer::Group(_)
+                | Answer::Metadata(_)
+                | Answer::Produce(_)
+                | Answer::Uplink(_) => {
                     return Err(ConnectionEnd::EngineGone(EngineGone));
                 }
             };
@@ -171,7 +178,8 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|_| ConnectionEnd::EngineGone(EngineGone))
 }
 
-fn read_piece(reader: &WalReader, piece: &Piece) -> Option<Bytes> {
+/// Reads a piece of the log; blocks. A failure is counted and logged.
+pub(crate) fn read_piece(reader: &WalReader, piece: &Piece) -> Option<Bytes> {
     match reader.read(piece) {
         Ok(bytes) => Some(bytes),
         Err(error) => {

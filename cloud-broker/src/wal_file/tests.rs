@@ -69,7 +69,7 @@ fn batch(name: u8) -> Bytes {
         headers: &[],
     });
     let producer =
-        BatchProducer { id: ProducerId(1), epoch: StreamEpoch::FIRST, base: StreamSeq::ZERO };
+        BatchProducer { id: ProducerId(-1), epoch: StreamEpoch(-1), base: StreamSeq::ZERO };
     let sealed = builder.seal(producer, Codec::None, builder.records());
     sealed.unwrap().into()
 }

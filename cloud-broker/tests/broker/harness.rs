@@ -262,6 +262,15 @@ pub fn metadata(name: &str) -> MetadataRequest {
 pub fn produce(topic: &str, acks: i16, values: &[&str]) -> ProduceRequest {
     let producer =
         BatchProducer { id: ProducerId(-1), epoch: StreamEpoch(-1), base: StreamSeq::ZERO };
+    produce_as(producer, topic, acks, values)
+}
+
+pub fn produce_as(
+    producer: BatchProducer,
+    topic: &str,
+    acks: i16,
+    values: &[&str],
+) -> ProduceRequest {
     ProduceRequest {
         acks,
         timeout_ms: 1_000,

@@ -7,4 +7,5 @@ mod harness;
 mod hostile;
 mod kafka;
 mod start;
+mod topics;
 mod uplink;

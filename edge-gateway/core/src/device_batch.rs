@@ -62,9 +62,14 @@ pub fn is_reserved(topic: &[u8]) -> bool {
 /// Whether `topic` is where `device` publishes its batches: `culvert/v1/<device>/batch`.
 #[must_use]
 pub fn is_batch_topic(topic: &[u8], device: &[u8]) -> bool {
-    let rest = topic.strip_prefix(BATCH_PREFIX.as_bytes());
-    let name = rest.and_then(|rest| rest.strip_suffix(BATCH_SUFFIX.as_bytes()));
-    !device.is_empty() && name == Some(device)
+    let topic = std::str::from_utf8(topic).ok().and_then(batch_device);
+    !device.is_empty() && topic.map(str::as_bytes) == Some(device)
+}
+
+/// The device whose batches go to `topic`, if any do. A client identifier may hold a `/`.
+#[must_use]
+pub fn batch_device(topic: &str) -> Option<&str> {
+    topic.strip_prefix(BATCH_PREFIX)?.strip_suffix(BATCH_SUFFIX)
 }
 
 /// A batch of which every reading can be read.

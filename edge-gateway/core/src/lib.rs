@@ -10,6 +10,7 @@
 pub mod dedupe;
 pub mod device_batch;
 pub mod gateway;
+pub mod hub;
 pub mod json;
 pub mod ledger;
 pub mod mqtt;

@@ -1,10 +1,10 @@
-//! A Culvert process: started, listened to, killed.
+//! A process: started, listened to, killed.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -35,24 +35,29 @@ impl Launch {
     /// # Errors
     /// If the program is not built.
     pub fn new(stage: &Stage, tested: Tested) -> Result<Self> {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let path = tested.path()?;
-        let program = path.file_name().unwrap_or_default().to_string_lossy();
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let out = stage.path(&format!("{number:03}-{program}.out.log"));
-        let log = stage.path(&format!("{number:03}-{program}.err.log"));
-        let mut command = Command::new(&path);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("CULVERT_") {
-                command.env_remove(name);
-            }
-        }
         let listeners: &[&str] = match tested {
             Tested::Broker => &["kafka", "quic", "http"],
             Tested::Culvert => &["mqtt", "kafka", "quic", "http"],
             Tested::Gateway => &["mqtt", "http"],
         };
-        Ok(Self { command, arguments: Vec::new(), flags: BTreeMap::new(), out, log, listeners })
+        Ok(Self { listeners, ..Self::foreign(stage, &tested.path()?) })
+    }
+
+    /// A program that is not ours.
+    #[must_use]
+    pub fn foreign(stage: &Stage, path: &Path) -> Self {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let program = path.file_name().unwrap_or_default().to_string_lossy();
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let out = stage.path(&format!("{number:03}-{program}.out.log"));
+        let log = stage.path(&format!("{number:03}-{program}.err.log"));
+        let mut command = Command::new(path);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CULVERT_") {
+                command.env_remove(name);
+            }
+        }
+        Self { command, arguments: Vec::new(), flags: BTreeMap::new(), out, log, listeners: &[] }
     }
 
     /// Sets a flag, in place of the value that it has.

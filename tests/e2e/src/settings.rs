@@ -11,6 +11,15 @@ const KILL_ROUNDS_DEFAULT: u32 = 20;
 /// How long the broker stays away in the outage test, in seconds.
 const OUTAGE_SECONDS_DEFAULT: u64 = 10;
 
+/// Where `cargo xtask firmware` puts the firmware.
+const FIRMWARE_DIR_DEFAULT: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../firmware-examples/target/thumbv7m-none-eabi/release"
+);
+
+/// The one board that QEMU emulates with a network.
+const FIRMWARE: &str = "mps2-an385";
+
 /// The programs under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tested {
@@ -93,6 +102,20 @@ impl Settings {
             seed: number("CULVERT_SEED")?.unwrap_or_else(fresh_seed),
             is_ci: std::env::var_os("CI").is_some_and(|value| !value.is_empty()),
         })
+    }
+
+    /// The folder of the jars of Kafka's own clients, if there is one (`CULVERT_JAVA_CLASSES`, which `cargo xtask test` sets).
+    #[must_use]
+    pub fn java_classes() -> Option<PathBuf> {
+        let path = PathBuf::from(std::env::var_os("CULVERT_JAVA_CLASSES")?);
+        path.is_dir().then_some(path)
+    }
+
+    /// The firmware, which need not be there: in `CULVERT_FIRMWARE_DIR`, or else where it is built.
+    #[must_use]
+    pub fn firmware() -> PathBuf {
+        let folder = std::env::var_os("CULVERT_FIRMWARE_DIR");
+        folder.map_or_else(|| PathBuf::from(FIRMWARE_DIR_DEFAULT), PathBuf::from).join(FIRMWARE)
     }
 
     /// A Python that has paho-mqtt, if there is one (`CULVERT_PYTHON`, which `cargo xtask test` sets).

@@ -12,7 +12,10 @@ const DEFAULT_FEATURES_ALLOWED: &[&str] = &["getrandom", "snap", "tempfile"];
 
 const DEPENDENCY_TABLES: &[&str] = &["build-dependencies", "dependencies", "dev-dependencies"];
 
-/// Checks the root manifest and those of all members.
+/// The boards: a workspace of its own, whose members cargo does not name with ours.
+const FIRMWARE: &str = "firmware-examples";
+
+/// Checks both root manifests and those of all members.
 pub fn check(sources: &[Source], packages: &[Package], report: &mut Report) -> Result<()> {
     let manifest = |path: &str| -> Result<Table> {
         let source = sources
@@ -21,15 +24,27 @@ pub fn check(sources: &[Source], packages: &[Package], report: &mut Report) -> R
             .with_context(|| format!("{path} is missing"))?;
         source.text.parse().with_context(|| path.to_owned())
     };
-    check_root(&manifest("Cargo.toml")?, report);
+    check_root("Cargo.toml", &manifest("Cargo.toml")?, report);
     for package in packages {
         let path = format!("{}/Cargo.toml", package.folder);
+        check_member(&path, &manifest(&path)?, report);
+    }
+    let path = format!("{FIRMWARE}/Cargo.toml");
+    let root = manifest(&path)?;
+    check_root(&path, &root, report);
+    for board in members(&root) {
+        let path = format!("{FIRMWARE}/{board}/Cargo.toml");
         check_member(&path, &manifest(&path)?, report);
     }
     Ok(())
 }
 
-fn check_root(manifest: &Table, report: &mut Report) {
+fn members(root: &Table) -> impl Iterator<Item = &str> {
+    let members = root.get("workspace").and_then(|workspace| workspace.get("members"));
+    members.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+fn check_root(path: &str, manifest: &Table, report: &mut Report) {
     let dependencies = manifest
         .get("workspace")
         .and_then(|workspace| workspace.get("dependencies"))
@@ -38,7 +53,7 @@ fn check_root(manifest: &Table, report: &mut Report) {
         let ours = entry.get("path").is_some();
         let lean = entry.get("default-features").and_then(Value::as_bool) == Some(false);
         if !ours && !lean && !DEFAULT_FEATURES_ALLOWED.contains(&name.as_str()) {
-            report.finding(format!("Cargo.toml: {name} without default-features = false"));
+            report.finding(format!("{path}: {name} without default-features = false"));
         }
     }
 }
@@ -76,7 +91,17 @@ mod tests {
     const LINTS: &str = "[lints]\nworkspace = true\n";
 
     fn findings(root: &str, member: &str) -> Vec<String> {
-        let sources = [source("Cargo.toml", root), source("a/Cargo.toml", member)];
+        findings_with_board(root, member, "", LINTS)
+    }
+
+    fn findings_with_board(root: &str, member: &str, boards: &str, board: &str) -> Vec<String> {
+        let boards = format!("[workspace]\nmembers = [\"b\"]\n{boards}");
+        let sources = [
+            source("Cargo.toml", root),
+            source("a/Cargo.toml", member),
+            source("firmware-examples/Cargo.toml", &boards),
+            source("firmware-examples/b/Cargo.toml", board),
+        ];
         let packages = [Package { name: "a".to_owned(), folder: "a".to_owned(), ours: Vec::new() }];
         let mut report = Report::default();
         check(&sources, &packages, &mut report).unwrap();
@@ -112,6 +137,18 @@ mod tests {
             let member = format!("{LINTS}{dependencies}");
             assert_eq!(findings("", &member).len(), count, "{dependencies}");
         }
+    }
+
+    #[test]
+    fn boards_keep_to_the_same() {
+        let dependency = "[workspace.dependencies]\nx = \"1\"\n";
+        assert_eq!(
+            findings_with_board("", LINTS, dependency, ""),
+            [
+                "firmware-examples/Cargo.toml: x without default-features = false",
+                "firmware-examples/b/Cargo.toml: [lints] workspace = true is missing",
+            ]
+        );
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! The broker: log, metadata, sessions and whoever waits, put together.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod topics;
+mod undurable;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use broker_coordinator::{GroupSettings, Now};
 use broker_log::{Log, PartitionKey, SlotNo, SlotToWrite, TopicNo};
 use bytes::Bytes;
 use thiserror::Error;
@@ -10,6 +15,9 @@ use wire::time::{MonoMs, UnixMs};
 use wire::uplink::GoodbyeReason;
 
 use crate::event::{Answer, Asker, ClientId, Effect, Event, SessionId};
+use crate::groups::Groups;
+use crate::handlers::admin::WaitingAdmin;
+use crate::handlers::find_coordinator::CoordinatorQuery;
 use crate::handlers::metadata::{Outcome, WaitingMetadata};
 use crate::handlers::produce::{ProduceAnswer, Produced};
 use crate::handlers::{FetchQuery, KafkaRequest, MetadataQuery};
@@ -20,6 +28,7 @@ use crate::ingest::{
 };
 use crate::metadata::{Image, Metadata, NewTopic, Ticket, Topic, TopicRefused, Wish};
 use crate::pending::{ParkedAnswers, ParkedFetches};
+use undurable::Undurable;
 
 /// Settings of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +41,14 @@ pub struct BrokerSettings {
     pub auto_create_topics: bool,
     /// Partitions of topics made that way, as Kafka's `num.partitions`. Each costs memory for as long as it exists.
     pub default_partitions: u32,
+    /// Largest replication factor that a client may ask for. It says nothing here, and tools ask for what they are used to.
+    pub replication_factor_max: i16,
     /// Topics that gateways may append to, besides the control topic.
     pub uplink_topics: BTreeSet<String>,
+    /// Partitions that `__consumer_offsets` is made with, as Kafka's `offsets.topic.num.partitions`.
+    pub offsets_partitions: u32,
+    /// Settings of the group coordinator.
+    pub groups: GroupSettings,
 }
 
 /// Bytes of batches that wait for the disk beyond which [`Broker::wants_appends`] says no. The log turns batches away
@@ -92,6 +107,9 @@ pub struct Broker {
     /// This life, as gateways are told.
     life: Incarnation,
     ids: IdSource,
+    groups: Groups,
+    /// Producer ids that are reserved and not given out.
+    producer_ids: Range<u64>,
     log: Log,
     metadata: Metadata,
     ingest: Ingest,
@@ -104,6 +122,7 @@ pub struct Broker {
 /// An answer that waits until it is durable.
 #[derive(Debug)]
 enum ParkedAnswer {
+    Group(Asker, Box<broker_kafka::Response>),
     Produce(Asker, ProduceAnswer),
     Uplink(ParkedState),
 }
@@ -111,6 +130,8 @@ enum ParkedAnswer {
 /// An answer that waits until topics are stored.
 #[derive(Debug)]
 enum WaitingForTopics {
+    Admin(Asker, WaitingAdmin),
+    Coordinator(Asker, CoordinatorQuery),
     Hello(Box<WaitingHello>),
     Metadata(Asker, WaitingMetadata),
 }
@@ -138,13 +159,20 @@ impl Broker {
         if in_log > in_metadata {
             return Err(BrokerError::MetadataBehindLog { log: in_log, metadata: in_metadata });
         }
+        // What the log holds of topics that were deleted since.
+        let gone: Vec<TopicNo> = log.topic_nos().filter(|no| image.by_no(no.0).is_none()).collect();
+        for topic_no in gone {
+            log.remove_topic(topic_no);
+        }
         for topic in image.topics() {
             register(&mut log, topic).ok_or(BrokerError::TooManyPartitions)?;
         }
         Ok(Self {
+            groups: Groups::new(settings.groups),
             settings,
             life: public_life(identity.incarnation),
             ids: IdSource::new(identity.id_seed),
+            producer_ids: 0..0,
             log,
             metadata: Metadata::new(image),
             ingest: Ingest::new(),
@@ -160,10 +188,8 @@ impl Broker {
         match event {
             Event::ClientGone(client) => self.forget(client),
             Event::ControlStored(version) => self.control_stored(wall, version, out),
-            Event::ControlNotStored => {
-                let ticket = self.metadata.not_stored();
-                self.topics_settled(wall, ticket, out);
-            }
+            Event::GroupsRead(chunk) => self.groups.take_chunk(Now { mono, wall }, chunk),
+            Event::ControlNotStored => self.control_not_stored(wall, out),
             Event::Kafka(asker, request) => self.kafka(mono, wall, asker, request, out),
             Event::SessionGone(session) => self.end_session(session),
             Event::Uplink { asker, session, identity, request } => match request {
@@ -184,10 +210,11 @@ impl Broker {
         if let Some(write) = self.metadata.poll_write() {
             out.push(Effect::StoreControl(write));
         }
+        self.settle_groups(Now { mono, wall }, out);
     }
 
-    /// Answers fetches whose wait is over, with what there is.
-    pub fn handle_deadlines(&mut self, mono: MonoMs, out: &mut Vec<Effect>) {
+    /// Answers fetches whose wait is over, with what there is; carries out what is due in groups.
+    pub fn handle_deadlines(&mut self, mono: MonoMs, wall: UnixMs, out: &mut Vec<Effect>) {
         while let Some(asker) = self.fetches.due(mono) {
             let Some(query) = self.fetches.take(asker) else {
                 break;
@@ -195,12 +222,15 @@ impl Broker {
             let answer = query.plan(&self.log, self.metadata.image());
             out.push(Effect::Answer(asker, Answer::Fetch(answer)));
         }
+        self.groups.handle_deadlines(Now { mono, wall });
+        self.settle_groups(Now { mono, wall }, out);
     }
 
     /// When [`Broker::handle_deadlines`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<MonoMs> {
-        self.fetches.next_deadline()
+        let groups = self.groups.next_deadline(self.metadata.image());
+        [self.fetches.next_deadline(), groups].into_iter().flatten().min()
     }
 
     /// Whether events that append should be taken: not while too much waits for the disk.
@@ -218,13 +248,18 @@ impl Broker {
     pub fn slot_durable(&mut self, slot_no: SlotNo, out: &mut Vec<Effect>) {
         let durable = self.log.slot_durable(slot_no);
         self.undurable.durable(slot_no);
+        self.groups.slot_durable(slot_no);
         for parked in self.answers.release(durable.slot_no) {
             out.push(match parked {
+                ParkedAnswer::Group(asker, response) => {
+                    Effect::Answer(asker, Answer::Group(response))
+                }
                 ParkedAnswer::Produce(asker, answer) => {
                     Effect::Answer(asker, Answer::Produce(answer))
                 }
                 ParkedAnswer::Uplink(parked) => {
-                    Effect::Answer(parked.asker, Answer::Uplink(parked.answer(&self.log)))
+                    let image = self.metadata.image();
+                    Effect::Answer(parked.asker, Answer::Uplink(parked.answer(&self.log, image)))
                 }
             });
         }
@@ -261,7 +296,9 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         match request {
+            KafkaRequest::Admin(request) => self.admin(asker, request, out),
             KafkaRequest::Fetch(query) => self.fetch(mono, asker, query, out),
+            KafkaRequest::Group(request) => self.group(Now { mono, wall }, asker, request, out),
             KafkaRequest::Lookup(query) => {
                 let answer = query.look(&self.log, self.metadata.image());
                 out.push(Effect::Answer(asker, Answer::Lookup(answer)));
@@ -386,70 +423,21 @@ impl Broker {
         self.waiting.entry(ticket).or_default().push(waiting);
     }
 
-    fn control_stored(&mut self, wall: UnixMs, version: u64, out: &mut Vec<Effect>) {
-        let (ticket, made) = self.metadata.stored(version);
-        for topic in &made {
-            // The metadata's limit on partitions is far below the log's, so there is room; were there none, reads and
-            // appends of the missing partition would say that it is unknown.
-            let _ = register(&mut self.log, topic);
-        }
-        self.topics_settled(wall, ticket, out);
-    }
-
-    /// Answers who waited for topics: they are there, or they will not be.
-    fn topics_settled(&mut self, wall: UnixMs, ticket: Ticket, out: &mut Vec<Effect>) {
-        while let Some(first) = self.waiting.first_entry() {
-            if *first.key() > ticket {
-                break;
-            }
-            for waiting in first.remove() {
-                match waiting {
-                    WaitingForTopics::Hello(waiting) => self.welcome(wall, *waiting, out),
-                    WaitingForTopics::Metadata(asker, query) => {
-                        self.answer_metadata(asker, &query, out);
-                    }
-                }
-            }
-        }
-    }
-
     fn end_session(&mut self, session: SessionId) {
         self.ingest.end(session);
         // A HELLO that waits for its topics must not bring the session back.
         for waiting in self.waiting.values_mut() {
             waiting.retain(|waiting| match waiting {
                 WaitingForTopics::Hello(hello) => hello.session != session,
-                WaitingForTopics::Metadata(..) => true,
+                WaitingForTopics::Admin(..)
+                | WaitingForTopics::Coordinator(..)
+                | WaitingForTopics::Metadata(..) => true,
             });
         }
     }
 
     fn forget(&mut self, client: ClientId) {
         self.fetches.forget(client);
-    }
-}
-
-/// Bytes that were appended and are not durable, by the last slot they may be in. What was turned away counts too, until
-/// that slot is durable: it only makes the broker a little more careful.
-#[derive(Debug, Default)]
-struct Undurable {
-    by_slot: BTreeMap<SlotNo, usize>,
-    bytes: usize,
-}
-
-impl Undurable {
-    fn add(&mut self, slot_no: SlotNo, bytes: usize) {
-        *self.by_slot.entry(slot_no).or_default() += bytes;
-        self.bytes += bytes;
-    }
-
-    fn durable(&mut self, slot_no: SlotNo) {
-        while let Some(first) = self.by_slot.first_entry() {
-            if *first.key() > slot_no {
-                break;
-            }
-            self.bytes -= first.remove();
-        }
     }
 }
 
@@ -469,6 +457,8 @@ fn not_made(name: &str, error: TopicRefused) -> HelloRefused {
         detail: format!("topic {name:?} cannot be made: {error}"),
     }
 }
+
+mod groups;
 
 #[cfg(test)]
 mod tests;

@@ -46,11 +46,11 @@ pub enum Reply {
     None,
 }
 
-/// Reads a frame (what follows its length). Batches are checked here.
+/// Reads a frame (what follows its length) of a client on `host`. Batches are checked here.
 ///
 /// # Errors
 /// [`FrameError`]: close the connection.
-pub fn receive(bytes: &Bytes) -> Result<Received, FrameError> {
+pub fn receive(bytes: &Bytes, host: &str) -> Result<Received, FrameError> {
     let (header, request) = match parse_request(bytes, decode_budget(bytes.len()))? {
         Incoming::Request(header, request) => (header, request),
         Incoming::ApiVersionsUnknown(header) => {
@@ -67,7 +67,12 @@ pub fn receive(bytes: &Bytes) -> Result<Received, FrameError> {
         return own_reply(&info, ErrorCode::None);
     }
     match KafkaRequest::prepare(header.version, request) {
-        Some(request) => Ok(Received::Ask(info, request)),
+        Some(mut request) => {
+            if let KafkaRequest::Group(group) = &mut request {
+                group.set_client(header.client_id.as_ref(), host);
+            }
+            Ok(Received::Ask(info, request))
+        }
         None => {
             Err(FrameError::Unsupported { api_key: header.api as i16, version: header.version })
         }

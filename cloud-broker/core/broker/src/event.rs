@@ -2,7 +2,8 @@
 
 use wire::ids::GatewayId;
 
-use crate::handlers::{FetchAnswer, KafkaRequest, LookupAnswer, ProduceAnswer};
+use crate::groups::{GroupsChunk, GroupsRead};
+use crate::handlers::{AdminAnswer, FetchAnswer, KafkaRequest, LookupAnswer, ProduceAnswer};
 use crate::ingest::{UplinkAnswer, UplinkRequest};
 use crate::metadata::ControlWrite;
 
@@ -37,6 +38,8 @@ pub enum Event {
     ControlStored(u64),
     /// The write of [`Effect::StoreControl`] was not made, and nothing is changed.
     ControlNotStored,
+    /// What [`Effect::ReadGroups`] has found.
+    GroupsRead(GroupsChunk),
     /// A Kafka request. It gets exactly one [`Effect::Answer`], unless its client goes first.
     Kafka(Asker, KafkaRequest),
     /// An uplink session is gone.
@@ -59,6 +62,9 @@ pub enum Event {
 pub enum Effect {
     /// Answer a request.
     Answer(Asker, Answer),
+    /// Read this of `__consumer_offsets` ([`GroupsRead::run`]) and answer with [`Event::GroupsRead`]. There is one at a
+    /// time.
+    ReadGroups(GroupsRead),
     /// Compare and swap `ctl/cluster`; answer with [`Event::ControlStored`] or [`Event::ControlNotStored`]. There is one
     /// at a time.
     StoreControl(ControlWrite),
@@ -67,8 +73,12 @@ pub enum Effect {
 /// The answer to a request.
 #[derive(Debug)]
 pub enum Answer {
+    /// To a request of an administrative API. The connection makes the response.
+    Admin(Box<AdminAnswer>),
     /// To a fetch: where the records lie. The connection reads and encodes them.
     Fetch(FetchAnswer),
+    /// To a request of the group APIs: the response.
+    Group(Box<broker_kafka::Response>),
     /// To ListOffsets: perhaps with runs that the connection has to look into.
     Lookup(LookupAnswer),
     /// To Metadata: the response.

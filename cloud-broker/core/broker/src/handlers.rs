@@ -1,10 +1,26 @@
 //! One file per Kafka API: what of a request the connection works out, what the broker decides, and what the
 //! connection does with the answer.
 
+pub(crate) mod admin;
+pub(crate) mod create_topics;
+pub(crate) mod delete_groups;
+pub(crate) mod delete_topics;
+pub(crate) mod describe_configs;
+pub(crate) mod describe_groups;
 pub(crate) mod fetch;
+pub(crate) mod find_coordinator;
+pub(crate) mod groups;
+pub(crate) mod heartbeat;
+pub(crate) mod init_producer_id;
+pub(crate) mod join_group;
+pub(crate) mod leave_group;
+pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;
+pub(crate) mod offset_commit;
+pub(crate) mod offset_fetch;
 pub(crate) mod produce;
+pub(crate) mod sync_group;
 
 use broker_kafka::ErrorCode;
 use broker_kafka::generated::Request;
@@ -16,7 +32,15 @@ use wire::offset::LeaderEpoch;
 
 use crate::metadata::{Image, Topic};
 
+pub use admin::{AdminAnswer, AdminRequest};
+pub use create_topics::{CreateTopicsAnswer, CreateTopicsQuery, TOPICS_PER_REQUEST_MAX};
+pub use delete_topics::{DeleteTopicsAnswer, DeleteTopicsQuery};
+pub use describe_configs::{
+    DescribeConfigsAnswer, DescribeConfigsQuery, RESOURCES_PER_REQUEST_MAX,
+};
 pub use fetch::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery};
+pub use groups::GroupRequest;
+pub use init_producer_id::{InitProducerIdAnswer, InitProducerIdQuery};
 pub use list_offsets::{LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery};
 pub use metadata::MetadataQuery;
 pub use produce::{CheckedProduce, ProduceAnswer};
@@ -24,8 +48,12 @@ pub use produce::{CheckedProduce, ProduceAnswer};
 /// A request as the broker takes it: checked, and without the frame's bytes where it may have to wait.
 #[derive(Debug)]
 pub enum KafkaRequest {
+    /// Of an administrative API.
+    Admin(AdminRequest),
     /// Fetch.
     Fetch(FetchQuery),
+    /// Anything for the group coordinator.
+    Group(GroupRequest),
     /// ListOffsets, or the rest of it.
     Lookup(LookupQuery),
     /// Metadata.
@@ -46,7 +74,9 @@ impl KafkaRequest {
             Request::Produce(produce) => {
                 Some(Self::Produce(CheckedProduce::new(version, &produce)))
             }
-            _ => None,
+            other => AdminRequest::new(version, &other)
+                .map(Self::Admin)
+                .or_else(|| GroupRequest::prepare(version, &other).map(Self::Group)),
         }
     }
 }

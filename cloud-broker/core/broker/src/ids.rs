@@ -15,8 +15,20 @@ impl IdSource {
         Self { seed, made: 0 }
     }
 
-    /// A topic id, in the form of a random UUID (RFC 9562, version 4): never one of those that Kafka reserves.
+    /// A topic id: never one of those that Kafka reserves.
     pub(crate) fn topic_id(&mut self) -> TopicId {
+        TopicId(self.uuid())
+    }
+
+    /// What makes a group member's id unlike any other, written as Kafka writes it.
+    pub(crate) fn member_suffix(&mut self) -> String {
+        let hex: String = self.uuid().iter().map(|byte| format!("{byte:02x}")).collect();
+        let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+        parts.join("-")
+    }
+
+    /// Sixteen bytes in the form of a random UUID (RFC 9562, version 4).
+    fn uuid(&mut self) -> [u8; 16] {
         let mut hash = Sha256::new();
         hash.update(self.seed);
         hash.update(self.made.to_le_bytes());
@@ -26,7 +38,7 @@ impl IdSource {
         id.copy_from_slice(&digest[..16]);
         id[6] = id[6] & 0x0f | 0x40;
         id[8] = id[8] & 0x3f | 0x80;
-        TopicId(id)
+        id
     }
 }
 
@@ -60,5 +72,8 @@ mod tests {
         assert_ne!(first, a.topic_id());
         assert_ne!(first, IdSource::new([2; 32]).topic_id());
         assert_eq!((first.0[6] >> 4, first.0[8] >> 6), (4, 2));
+        let suffix = a.member_suffix();
+        assert_eq!(suffix.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_ne!(suffix, a.member_suffix());
     }
 }

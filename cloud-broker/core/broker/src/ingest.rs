@@ -6,7 +6,8 @@
 //!
 //! A frame for a stream that its session has no right to, or for a topic or partition that this broker does not know, is
 //! answered REFUSED, not permanently: the reading stays in its spool while the operator mends the routes or the topic
-//! comes back. Nothing is said about such a stream's state.
+//! comes back. Nothing is said about such a stream's state. If the topic is known to have been deleted, the session ends: by the
+//! next WELCOME the gateway sees that the topic of that name has another id, and keeps its readings with an alarm.
 
 mod request;
 mod session;
@@ -138,7 +139,7 @@ impl Ingest {
         };
         match slot {
             Some(slot_no) => Verdict::Park(slot_no, parked),
-            None => Verdict::Answer(parked.answer(log)),
+            None => Verdict::Answer(parked.answer(log, image)),
         }
     }
 
@@ -161,7 +162,7 @@ impl Ingest {
         let parked = ParkedState { asker, stream, in_log, answers, refused };
         match log.slot_for_answer() {
             Some(slot_no) => Verdict::Park(slot_no, parked),
-            None => Verdict::Answer(parked.answer(log)),
+            None => Verdict::Answer(parked.answer(log, image)),
         }
     }
 
@@ -173,7 +174,10 @@ impl Ingest {
         stream: StreamKey,
     ) -> Result<PartitionKey, NotAdmitted> {
         let session = self.sessions.get(&session).ok_or(NotAdmitted::NoSession)?;
-        let topic = image.by_id(stream.topic).ok_or(NotAdmitted::UnknownTopic)?;
+        let Some(topic) = image.by_id(stream.topic) else {
+            let was_deleted = image.was_deleted(stream.topic) && session.may_append(stream);
+            return Err(if was_deleted { NotAdmitted::Deleted } else { NotAdmitted::UnknownTopic });
+        };
         if !session.may_append(stream) {
             return Err(NotAdmitted::Unauthorized);
         }
@@ -186,7 +190,11 @@ impl Ingest {
 
 impl ParkedState {
     /// The answer, with the state as it is durable now.
-    pub(crate) fn answer(self, log: &Log) -> UplinkAnswer {
+    pub(crate) fn answer(self, log: &Log, image: &Image) -> UplinkAnswer {
+        if image.by_id(self.stream.topic).is_none() {
+            // Deleted meanwhile. That nothing of the stream is stored would tell the gateway that the log has lost it.
+            return NotAdmitted::Deleted.to_frame(self.stream, self.answers);
+        }
         let state = State {
             stream: self.stream,
             answers: self.answers,
@@ -203,6 +211,7 @@ impl ParkedState {
 /// Why a stream is not looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NotAdmitted {
+    Deleted,
     NoSession,
     Unauthorized,
     UnknownPartition,
@@ -212,6 +221,11 @@ enum NotAdmitted {
 impl NotAdmitted {
     fn to_frame(self, stream: StreamKey, answers: Tag) -> UplinkAnswer {
         let (code, detail) = match self {
+            // A new session tells the gateway the topic's new id.
+            Self::Deleted => {
+                let detail = "the topic was deleted; come back for another of its name";
+                return UplinkAnswer::goodbye(GoodbyeReason::Stopping, detail);
+            }
             Self::NoSession => {
                 return UplinkAnswer::goodbye(GoodbyeReason::Protocol, "HELLO comes first");
             }

@@ -7,12 +7,12 @@
 //! Invariants: nothing is acknowledged or shown that is not durable, a topic neither; each request gets exactly one answer;
 //! given the same events, times and seed, the same effects come out.
 //!
-//! Deliberately missing: sockets, files, clocks, randomness; consumer groups, transactions, idempotent producers; more
-//! than one broker.
+//! Deliberately missing: sockets, files, clocks, randomness; transactions; more than one broker.
 
 mod broker;
 mod conn;
 mod event;
+mod groups;
 mod handlers;
 mod ids;
 mod ingest;
@@ -24,19 +24,25 @@ pub mod mutant;
 mod pending;
 #[cfg(test)]
 mod sim;
+mod topic_config;
 
 pub use broker::{Broker, BrokerError, BrokerSettings, BrokerStats, Identity};
 pub use conn::{Received, Reply, RequestInfo, receive};
 pub use event::{Answer, Asker, ClientId, Effect, Event, SessionId};
+pub use groups::{GroupsChunk, GroupsRead};
 pub use handlers::{
-    CheckedProduce, FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, KafkaRequest,
-    LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery, MetadataQuery, ProduceAnswer,
-    ReadPiece,
+    AdminAnswer, AdminRequest, CheckedProduce, CreateTopicsAnswer, CreateTopicsQuery,
+    DeleteTopicsAnswer, DeleteTopicsQuery, DescribeConfigsAnswer, DescribeConfigsQuery,
+    FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, GroupRequest,
+    InitProducerIdAnswer, InitProducerIdQuery, KafkaRequest, LOOKUP_RUNS_MAX, LookupAnswer,
+    LookupProgress, LookupQuery, MetadataQuery, ProduceAnswer, RESOURCES_PER_REQUEST_MAX,
+    ReadPiece, TOPICS_PER_REQUEST_MAX,
 };
 pub use ingest::{
     AppendRequest, HelloRequest, RequestError, SESSION_BYTES_MAX, SESSION_FRAMES_MAX, SHARDS,
     UplinkAnswer, UplinkRequest,
 };
 pub use metadata::{
-    ControlWrite, Image, PARTITIONS_MAX, StoredError, TOPIC_PARTITIONS_MAX, TOPICS_MAX,
+    ControlWrite, DELETED_TOPICS_MAX, IMAGE_BYTES_MAX, Image, PARTITIONS_MAX, StoredError,
+    TOPIC_PARTITIONS_MAX, TOPICS_MAX,
 };

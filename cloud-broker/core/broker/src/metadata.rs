@@ -1,18 +1,23 @@
-//! The metadata image: which topics there are, under which names, ids and numbers.
+//! The metadata image: which topics there are, under which names, ids and numbers, with which configs; which were deleted;
+//! which producer ids may have been given out.
 //!
 //! Only writer of `ctl/cluster`. A change is staged, handed out as one compare-and-swap ([`ControlWrite`]; changes that
 //! queue up meanwhile share the next one), and becomes visible only when the shell reports that it is stored.
 //!
-//! Deliberately missing: deletion, configs, ACLs.
+//! Deliberately missing: ACLs.
 
+mod image;
 mod stored;
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use thiserror::Error;
 use wire::ids::TopicId;
-use wire::limits::is_topic_name;
+use wire::limits::{CONTROL_TOPIC, is_topic_name};
 
+use crate::topic_config::TopicConfigs;
+
+pub use image::{DELETED_TOPICS_MAX, Image, Topic};
 pub use stored::StoredError;
 
 /// Most topics that one cluster holds.
@@ -24,19 +29,30 @@ pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
 /// Most partitions of all topics together.
 pub const PARTITIONS_MAX: u64 = 100_000;
 
-const _: () = assert!(TOPIC_PARTITIONS_MAX as u64 <= PARTITIONS_MAX);
+/// Most bytes of `ctl/cluster`: all of it is written for every change.
+pub const IMAGE_BYTES_MAX: usize = 12 << 20;
 
-/// A topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topic {
-    /// Its name.
-    pub name: String,
-    /// Its id: a topic that is made anew gets another one.
-    pub id: TopicId,
-    /// Its number in the log; never used twice.
-    pub no: u32,
-    /// How many partitions it has, at least 1.
-    pub partitions: u32,
+const _: () = assert!(TOPIC_PARTITIONS_MAX as u64 <= PARTITIONS_MAX);
+const _: () = assert!(16 * DELETED_TOPICS_MAX < IMAGE_BYTES_MAX / 2);
+
+/// Topics of Kafka's coordinators, and of the uplink.
+const OWN: [&str; 5] = [
+    "__cluster_metadata",
+    "__consumer_offsets",
+    "__share_group_state",
+    "__transaction_state",
+    CONTROL_TOPIC,
+];
+const OWN_PREFIX: &str = "culvert.";
+
+/// Whether the broker needs a topic of this name itself, so that clients do not delete it.
+pub(crate) fn is_own(name: &str) -> bool {
+    OWN.contains(&name)
+}
+
+/// Whether only the broker itself chooses how a topic of this name is made, now or in a later release.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.starts_with(OWN_PREFIX) || is_own(name)
 }
 
 /// A topic that somebody asks for.
@@ -75,6 +91,9 @@ pub enum Wish {
 /// Why a topic is not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TopicRefused {
+    /// It is there, or about to be. Only for who wants to make it, not for who wants to have it.
+    #[error("the topic exists")]
+    Exists,
     /// Ask with another name.
     #[error("not a topic name: 1 to 249 of A-Z a-z 0-9 . _ -, neither . nor ..")]
     Name,
@@ -82,106 +101,33 @@ pub enum TopicRefused {
     #[error("a topic has 1 to {TOPIC_PARTITIONS_MAX} partitions")]
     Partitions,
     /// Nothing can be made until topics are deleted.
-    #[error("the cluster is full: {TOPICS_MAX} topics, {PARTITIONS_MAX} partitions")]
+    #[error(
+        "the cluster is full: {TOPICS_MAX} topics, {PARTITIONS_MAX} partitions, {IMAGE_BYTES_MAX} bytes of metadata"
+    )]
     Full,
 }
 
-/// What is known of the cluster, as last stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
-    version: u64,
-    cluster: [u8; 16],
-    next_no: u32,
-    topics: BTreeMap<u32, Topic>,
-    by_name: BTreeMap<String, u32>,
-    by_id: BTreeMap<TopicId, u32>,
-    partitions: u64,
-}
-
-impl Image {
-    /// The first content of `ctl/cluster`, for a cluster that gets this id. The shell stores it as version 1 before a
-    /// [`crate::Broker`] is made.
-    #[must_use]
-    pub fn first(cluster: [u8; 16]) -> Vec<u8> {
-        stored::encode(&Self::empty(0, cluster))
-    }
-
-    /// Reads what `ctl/cluster` holds under `version`.
-    ///
-    /// # Errors
-    /// [`StoredError`]: these bytes are not such content, or of a newer release. Do not overwrite them.
-    pub fn load(version: u64, bytes: &[u8]) -> Result<Self, StoredError> {
-        stored::decode(version, bytes)
-    }
-
-    /// The cluster's id as Kafka clients see it.
-    #[must_use]
-    pub fn cluster_id(&self) -> String {
-        self.cluster.iter().map(|b| format!("{b:02x}")).collect()
-    }
-
-    /// The topic with this name.
-    #[must_use]
-    pub fn by_name(&self, name: &str) -> Option<&Topic> {
-        self.topics.get(self.by_name.get(name)?)
-    }
-
-    /// The topic with this id.
-    #[must_use]
-    pub fn by_id(&self, id: TopicId) -> Option<&Topic> {
-        self.topics.get(self.by_id.get(&id)?)
-    }
-
-    /// The number that the next topic gets.
-    #[must_use]
-    pub fn next_topic_no(&self) -> u32 {
-        self.next_no
-    }
-
-    /// How many topics there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.topics.len()
-    }
-
-    /// Whether there are no topics.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.topics.is_empty()
-    }
-
-    /// Every topic, by name.
-    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
-        self.by_name.values().filter_map(|no| self.topics.get(no))
-    }
-
-    fn empty(version: u64, cluster: [u8; 16]) -> Self {
-        Self {
-            version,
-            cluster,
-            next_no: 1,
-            topics: BTreeMap::new(),
-            by_name: BTreeMap::new(),
-            by_id: BTreeMap::new(),
-            partitions: 0,
-        }
-    }
-
-    fn insert(&mut self, topic: Topic) {
-        self.next_no = self.next_no.max(topic.no.saturating_add(1));
-        self.partitions += u64::from(topic.partitions);
-        self.by_name.insert(topic.name.clone(), topic.no);
-        self.by_id.insert(topic.id, topic.no);
-        self.topics.insert(topic.no, topic);
-    }
+/// What a write has changed.
+#[derive(Debug)]
+pub struct Changes {
+    /// The write's.
+    pub ticket: Ticket,
+    /// Topics that are there now.
+    pub made: Vec<Topic>,
+    /// Topics that were there.
+    pub deleted: Vec<Topic>,
+    /// Producer ids that may be given out now, by whoever reserved them.
+    pub producer_ids: Range<u64>,
 }
 
 /// The image and the changes on their way into it.
 #[derive(Debug)]
 pub struct Metadata {
     image: Image,
-    queued: Vec<NewTopic>,
+    /// As it will be when the write in flight is stored.
     writing: Option<Image>,
+    /// As it will be when the write after that is stored; built on the one before.
+    staged: Option<Image>,
     /// The write in flight, or the last one answered.
     ticket: u64,
 }
@@ -190,7 +136,7 @@ impl Metadata {
     /// Starts from what is stored.
     #[must_use]
     pub fn new(image: Image) -> Self {
-        Self { image, queued: Vec::new(), writing: None, ticket: 0 }
+        Self { image, writing: None, staged: None, ticket: 0 }
     }
 
     /// What is stored.
@@ -207,67 +153,140 @@ impl Metadata {
         if self.image.by_name(&topic.name).is_some() {
             return Ok(Wish::Exists);
         }
-        if !is_topic_name(&topic.name) {
+        let in_flight = self.writing.as_ref().and_then(|writing| writing.by_name(&topic.name));
+        if in_flight.is_some() {
+            return Ok(Wish::Staged(self.ticket()));
+        }
+        match self.create(topic, TopicConfigs::default()) {
+            Ok(ticket) => Ok(Wish::Staged(ticket)),
+            // It is not there and not in flight, so it is staged.
+            Err(TopicRefused::Exists) => Ok(Wish::Staged(self.next_ticket())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stages a topic that must not be there yet.
+    ///
+    /// # Errors
+    /// [`TopicRefused`].
+    pub(crate) fn create(
+        &mut self,
+        topic: NewTopic,
+        configs: TopicConfigs,
+    ) -> Result<Ticket, TopicRefused> {
+        let NewTopic { name, id, partitions } = topic;
+        self.check(&name, partitions, &configs)?;
+        let image = self.stage();
+        let no = image.next_no;
+        image.insert(Topic { name, id, no, partitions, configs });
+        Ok(self.next_ticket())
+    }
+
+    /// Whether such a topic could be made now.
+    pub(crate) fn check(
+        &self,
+        name: &str,
+        partitions: u32,
+        configs: &TopicConfigs,
+    ) -> Result<(), TopicRefused> {
+        if !is_topic_name(name) {
             return Err(TopicRefused::Name);
         }
-        if !(1..=TOPIC_PARTITIONS_MAX).contains(&topic.partitions) {
+        if !(1..=TOPIC_PARTITIONS_MAX).contains(&partitions) {
             return Err(TopicRefused::Partitions);
         }
-        let in_flight = self.writing.as_ref();
-        if in_flight.is_some_and(|image| image.by_name(&topic.name).is_some()) {
-            return Ok(Wish::Staged(Ticket(self.ticket)));
+        let latest = self.latest();
+        if latest.by_name(name).is_some() {
+            return Err(TopicRefused::Exists);
         }
-        if !self.queued.iter().any(|queued| queued.name == topic.name) {
-            self.check_room(&topic)?;
-            self.queued.push(topic);
+        let is_full = latest.len() >= TOPICS_MAX
+            || latest.partitions() + u64::from(partitions) > PARTITIONS_MAX
+            || latest.bytes_max() + image::bytes_max(name, configs) > IMAGE_BYTES_MAX
+            || latest.next_no == u32::MAX;
+        if is_full { Err(TopicRefused::Full) } else { Ok(()) }
+    }
+
+    /// Stages the deletion of a topic that is there, unless it is on its way.
+    pub(crate) fn delete(&mut self, id: TopicId) -> Ticket {
+        if self.writing.as_ref().is_some_and(|writing| writing.by_id(id).is_none()) {
+            return self.ticket();
         }
-        Ok(Wish::Staged(Ticket(self.ticket + 1)))
+        self.stage().delete(id);
+        self.next_ticket()
+    }
+
+    /// Stages a reservation of producer ids, unless one is on its way. `None`: there are no more.
+    pub(crate) fn reserve_producer_ids(&mut self) -> Option<Ticket> {
+        let visible = self.image.next_pid;
+        if self.writing.as_ref().is_some_and(|writing| writing.next_pid > visible) {
+            return Some(self.ticket());
+        }
+        let image = self.stage();
+        if image.next_pid > visible || image.reserve_producer_ids() {
+            return Some(self.next_ticket());
+        }
+        None
     }
 
     /// The next write to make, unless one is in flight or nothing changed.
     pub fn poll_write(&mut self) -> Option<ControlWrite> {
-        if self.writing.is_some() || self.queued.is_empty() {
+        if self.writing.is_some() {
             return None;
         }
-        let mut next = self.image.clone();
-        for new in self.queued.drain(..) {
-            let topic =
-                Topic { name: new.name, id: new.id, no: next.next_no, partitions: new.partitions };
-            next.insert(topic);
-        }
+        let next = self.staged.take()?;
         let bytes = stored::encode(&next);
         self.ticket += 1;
         self.writing = Some(next);
         Some(ControlWrite { expected_version: self.image.version, bytes })
     }
 
-    /// The write in flight is stored under `version`: its topics are there now. Returns them, and the ticket.
-    pub fn stored(&mut self, version: u64) -> (Ticket, Vec<Topic>) {
-        let mut made = Vec::new();
+    /// The write in flight is stored under `version`: what it changes is so now.
+    pub fn stored(&mut self, version: u64) -> Changes {
+        let (next_no, next_pid) = (self.image.next_no, self.image.next_pid);
+        let mut changes = Changes {
+            ticket: self.ticket(),
+            made: Vec::new(),
+            deleted: Vec::new(),
+            producer_ids: next_pid..next_pid,
+        };
         if let Some(mut next) = self.writing.take() {
             next.version = version;
-            let new = next.topics.range(self.image.next_no..);
-            made = new.map(|(_, topic)| topic.clone()).collect();
-            self.image = next;
+            changes.made = next.topics.range(next_no..).map(|(_, t)| t.clone()).collect();
+            changes.producer_ids.end = next.next_pid;
+            let old = std::mem::replace(&mut self.image, next);
+            let gone =
+                old.topics.into_values().filter(|topic| self.image.by_no(topic.no).is_none());
+            changes.deleted = gone.collect();
         }
-        (Ticket(self.ticket), made)
+        changes
     }
 
-    /// The write in flight was not made: its topics are not there.
+    /// The write in flight was not made: nothing of it is so. What was staged behind it was built on it and goes too; who
+    /// waits for the ticket that comes back, or one before it, asks again.
     pub fn not_stored(&mut self) -> Ticket {
         self.writing = None;
+        if self.staged.take().is_some() {
+            self.ticket += 1;
+        }
+        self.ticket()
+    }
+
+    /// As everything that was asked for will leave it.
+    fn latest(&self) -> &Image {
+        self.staged.as_ref().or(self.writing.as_ref()).unwrap_or(&self.image)
+    }
+
+    fn stage(&mut self) -> &mut Image {
+        let Self { image, writing, staged, .. } = self;
+        staged.get_or_insert_with(|| writing.as_ref().unwrap_or(image).clone())
+    }
+
+    fn ticket(&self) -> Ticket {
         Ticket(self.ticket)
     }
 
-    fn check_room(&self, topic: &NewTopic) -> Result<(), TopicRefused> {
-        let base = self.writing.as_ref().unwrap_or(&self.image);
-        let queued: u64 = self.queued.iter().map(|t| u64::from(t.partitions)).sum();
-        let topics = base.topics.len() + self.queued.len() + 1;
-        let partitions = base.partitions + queued + u64::from(topic.partitions);
-        if topics > TOPICS_MAX || partitions > PARTITIONS_MAX || base.next_no == u32::MAX {
-            return Err(TopicRefused::Full);
-        }
-        Ok(())
+    fn next_ticket(&self) -> Ticket {
+        Ticket(self.ticket + 1)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
+use broker_coordinator::GroupSettings;
+use broker_kafka::Response;
 use broker_kafka::generated::Request;
 use broker_kafka::generated::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 use broker_kafka::generated::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
@@ -10,7 +12,7 @@ use broker_kafka::generated::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
 use broker_kafka::runtime::Text;
-use broker_log::{FileNo, Log, LogSettings, Piece, SlotNo, WalFileLen, WalSource, recover};
+use broker_log::{FileNo, Log, LogSettings, Piece, SlotToWrite, WalFileLen, WalSource, recover};
 use bytes::Bytes;
 use wire::ids::{Incarnation, ProducerId};
 use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder};
@@ -25,25 +27,40 @@ use crate::metadata::{ControlWrite, Image};
 /// The seed of every simulated broker.
 const SEED: [u8; 32] = [5; 32];
 
-/// No files yet.
-struct NoFiles;
+/// Small, so that a test has several files.
+const WAL_FILE_BYTES: u32 = 256 << 10;
 
-impl WalSource for NoFiles {
+/// Files as the disk has them.
+type Files = BTreeMap<FileNo, Vec<u8>>;
+
+struct FilesSource<'a>(&'a Files);
+
+impl WalSource for FilesSource<'_> {
     type Error = Infallible;
 
     fn files(&mut self) -> Result<Vec<WalFileLen>, Infallible> {
-        Ok(Vec::new())
+        let files = self.0.iter();
+        Ok(files.map(|(&file_no, bytes)| WalFileLen { file_no, len: bytes.len() as u64 }).collect())
     }
 
-    fn read_at(&mut self, _: FileNo, _: u64, _: usize) -> Result<Bytes, Infallible> {
-        Ok(Bytes::new())
+    fn read_at(&mut self, file_no: FileNo, at: u64, len: usize) -> Result<Bytes, Infallible> {
+        let bytes = self.0.get(&file_no).map_or(&[][..], |bytes| bytes);
+        let from = bytes.len().min(at as usize);
+        let to = bytes.len().min(from + len);
+        Ok(Bytes::copy_from_slice(&bytes[from..to]))
     }
 }
 
 pub(crate) fn empty_log(tail_bytes: usize) -> Log {
-    let Ok(recovered) = recover(&mut NoFiles) else { unreachable!("there is nothing to be wrong") };
-    let settings = LogSettings { tail_bytes, ..LogSettings::default() };
-    Log::open(&settings, Incarnation([1; 16]), recovered, UnixMs(0))
+    log_on(&Files::new(), tail_bytes, 1)
+}
+
+/// The log that a life finds on these files; lives are told apart by their number.
+fn log_on(files: &Files, tail_bytes: usize, life: u8) -> Log {
+    let recovered = recover(&mut FilesSource(files)).expect("whole slots are never damaged");
+    let settings =
+        LogSettings { tail_bytes, wal_file_bytes: WAL_FILE_BYTES, ..LogSettings::default() };
+    Log::open(&settings, Incarnation([life; 16]), recovered, UnixMs(0))
 }
 
 pub(crate) fn settings() -> BrokerSettings {
@@ -52,7 +69,10 @@ pub(crate) fn settings() -> BrokerSettings {
         advertised_port: 9092,
         auto_create_topics: true,
         default_partitions: 2,
+        replication_factor_max: 3,
         uplink_topics: BTreeSet::from(["telemetry".to_owned()]),
+        offsets_partitions: 3,
+        groups: GroupSettings::default(),
     }
 }
 
@@ -64,15 +84,27 @@ pub(crate) struct Sim {
     /// Answers that came out and were not looked at.
     pub(crate) answers: BTreeMap<Asker, Answer>,
     pub(crate) writes: Vec<ControlWrite>,
-    files: BTreeMap<FileNo, Vec<u8>>,
-    in_flight: Option<SlotNo>,
+    pub(crate) reads: Vec<crate::GroupsRead>,
+    files: Files,
+    in_flight: Option<SlotToWrite>,
+    /// `ctl/cluster`: version and content.
+    control: (u64, Vec<u8>),
+    life: u8,
     next_token: u64,
 }
 
 impl Sim {
     /// A broker with an empty log and no topics. With `tail_bytes` 0, reads come from files.
     pub(crate) fn new(tail_bytes: usize) -> Self {
-        let image = Image::load(1, &Image::first([7; 16])).unwrap();
+        Self::with(tail_bytes, Image::load(1, &Image::first([7; 16])).unwrap())
+    }
+
+    /// A broker with an empty log and what an earlier life has stored.
+    pub(crate) fn of(image: Image) -> Self {
+        Self::with(0, image)
+    }
+
+    fn with(tail_bytes: usize, image: Image) -> Self {
         let identity = Identity { incarnation: Incarnation([1; 16]), id_seed: SEED };
         let broker = Broker::new(settings(), &identity, empty_log(tail_bytes), image).unwrap();
         let mut sim = Self {
@@ -82,12 +114,45 @@ impl Sim {
             effects: Vec::new(),
             answers: BTreeMap::new(),
             writes: Vec::new(),
+            reads: Vec::new(),
             files: BTreeMap::new(),
             in_flight: None,
+            control: (1, Image::first([7; 16])),
+            life: 1,
             next_token: 0,
         };
         sim.commit();
         sim
+    }
+
+    /// The next life, on what is durable. The slot that was being written is lost.
+    pub(crate) fn restart(&mut self) {
+        self.life += 1;
+        let (version, bytes) = &self.control;
+        let image = Image::load(*version, bytes).unwrap();
+        let identity = Identity { incarnation: Incarnation([self.life; 16]), id_seed: SEED };
+        let log = log_on(&self.files, 0, self.life);
+        self.broker = Broker::new(settings(), &identity, log, image).unwrap();
+        self.in_flight = None;
+        self.answers.clear();
+        self.writes.clear();
+        self.reads.clear();
+        self.commit();
+    }
+
+    /// Carries out the reads of groups, until there are no more. Says how many there were.
+    pub(crate) fn read_groups(&mut self) -> usize {
+        let mut reads = 0;
+        self.wait_ms(0);
+        while let Some(read) = self.reads.pop() {
+            assert!(self.reads.is_empty(), "one at a time");
+            let files = &self.files;
+            let (chunk, skipped) = read.run(&mut |piece| read_piece(files, piece));
+            assert_eq!((chunk.failed(), skipped), (false, 0));
+            self.handle(Event::GroupsRead(chunk));
+            reads += 1;
+        }
+        reads
     }
 
     /// A broker that has this topic already.
@@ -119,25 +184,28 @@ impl Sim {
     /// Lets time pass.
     pub(crate) fn wait_ms(&mut self, ms: u64) {
         self.now = self.now + ms;
-        self.broker.handle_deadlines(self.now, &mut self.effects);
+        self.broker.handle_deadlines(self.now, self.wall, &mut self.effects);
         self.sort();
     }
 
     /// Hands the next slot to the disk, if one is due.
     pub(crate) fn begin_write(&mut self) {
         if let Some(slot) = self.broker.take_slot() {
-            let file = self.files.entry(slot.file_no).or_default();
-            let end = slot.pos as usize + slot.bytes.len();
-            file.resize(file.len().max(end), 0);
-            file[slot.pos as usize..end].copy_from_slice(&slot.bytes);
-            self.in_flight = Some(slot.slot_no);
+            self.in_flight = Some(slot);
         }
     }
 
     /// The disk has synced what it was handed.
     pub(crate) fn end_write(&mut self) {
-        if let Some(slot_no) = self.in_flight.take() {
-            self.broker.slot_durable(slot_no, &mut self.effects);
+        if let Some(slot) = self.in_flight.take() {
+            let file = self.files.entry(slot.file_no).or_default();
+            if let Some(new) = &slot.new_file {
+                *file = vec![0; new.size as usize];
+                file[..new.header.len()].copy_from_slice(&new.header);
+            }
+            let end = slot.pos as usize + slot.bytes.len();
+            file[slot.pos as usize..end].copy_from_slice(&slot.bytes);
+            self.broker.slot_durable(slot.slot_no, &mut self.effects);
             self.sort();
         }
     }
@@ -155,6 +223,7 @@ impl Sim {
     /// Stores the metadata that waits to be stored.
     pub(crate) fn store_control(&mut self) {
         let write = self.writes.remove(0);
+        self.control = (write.expected_version + 1, write.bytes);
         self.handle(Event::ControlStored(write.expected_version + 1));
     }
 
@@ -179,6 +248,22 @@ impl Sim {
         match self.answers.remove(&asker) {
             Some(Answer::Metadata(response)) => *response,
             other => panic!("not a metadata answer: {other:?}"),
+        }
+    }
+
+    /// Carries a request of an administrative API through to its response.
+    pub(crate) fn admin(&mut self, version: i16, request: Request) -> Response {
+        let asker = self.request(version, request);
+        while !self.answers.contains_key(&asker) {
+            self.store_control();
+        }
+        self.admin_answer(asker)
+    }
+
+    pub(crate) fn admin_answer(&mut self, asker: Asker) -> Response {
+        match self.answers.remove(&asker) {
+            Some(Answer::Admin(answer)) => answer.into_response(),
+            other => panic!("not an answer of an administrative API: {other:?}"),
         }
     }
 
@@ -228,13 +313,14 @@ impl Sim {
                     let twice = self.answers.insert(asker, answer);
                     assert!(twice.is_none(), "a request was answered twice");
                 }
+                Effect::ReadGroups(read) => self.reads.push(read),
                 Effect::StoreControl(write) => self.writes.push(write),
             }
         }
     }
 }
 
-fn read_piece(files: &BTreeMap<FileNo, Vec<u8>>, piece: &Piece) -> Option<Bytes> {
+fn read_piece(files: &Files, piece: &Piece) -> Option<Bytes> {
     match piece {
         Piece::Memory(bytes) => Some(bytes.clone()),
         Piece::File(file) => {

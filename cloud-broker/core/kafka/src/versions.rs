@@ -23,7 +23,21 @@ pub const ADVERTISED: &[Advertised] = &[
     advertised(ApiKey::Fetch, 4, 18),
     advertised(ApiKey::ListOffsets, 1, 10),
     advertised(ApiKey::Metadata, 0, 13),
+    advertised(ApiKey::OffsetCommit, 2, 9),
+    advertised(ApiKey::OffsetFetch, 1, 9),
+    advertised(ApiKey::FindCoordinator, 0, 6),
+    advertised(ApiKey::JoinGroup, 0, 9),
+    advertised(ApiKey::Heartbeat, 0, 4),
+    advertised(ApiKey::LeaveGroup, 0, 5),
+    advertised(ApiKey::SyncGroup, 0, 5),
+    advertised(ApiKey::DescribeGroups, 0, 6),
+    advertised(ApiKey::ListGroups, 0, 5),
     advertised(ApiKey::ApiVersions, 0, 4),
+    advertised(ApiKey::CreateTopics, 2, 7),
+    advertised(ApiKey::DeleteTopics, 1, 6),
+    advertised(ApiKey::InitProducerId, 0, 5),
+    advertised(ApiKey::DescribeConfigs, 1, 4),
+    advertised(ApiKey::DeleteGroups, 0, 2),
 ];
 
 /// Whether requests of this API and version are read: advertised, and known to the message definitions.

@@ -17,6 +17,14 @@ pub struct PartitionKey {
     pub partition: Partition,
 }
 
+impl PartitionKey {
+    /// The first and the last key that a partition of this topic can have.
+    pub(crate) fn all_of(topic_no: TopicNo) -> (Self, Self) {
+        let at = |partition| Self { topic_no, partition: Partition(partition) };
+        (at(0), at(u32::MAX))
+    }
+}
+
 /// Number of a slot in the chain of its incarnation; dense, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotNo(pub u64);

@@ -3,7 +3,7 @@
 //! How it is driven: [`recover`] replays the files behind a [`WalSource`]; the shell carries out what the
 //! [`Recovered`] asks for (rewrite the tail and sync it, remove dead files) and hands it to [`Log::open`]. The first slot
 //! of the new incarnation is its OPEN; nothing is served before that one is durable. From then on:
-//! [`Log::append`] and [`Log::append_uplink`] stage batches, [`Log::take_slot`] yields the next slot to write and sync
+//! [`Log::append`], [`Log::append_idempotent`] and [`Log::append_uplink`] stage batches, [`Log::take_slot`] yields the next slot to write and sync
 //! (one at a time), [`Log::slot_durable`] reports it durable, [`Log::read`] plans reads below the high watermark.
 //!
 //! Invariants: an offset is given once; what is not durable is neither readable nor part of any answer; slots of an
@@ -21,6 +21,7 @@ mod mutant;
 #[cfg(feature = "mutants")]
 pub mod mutant;
 mod partition;
+mod producer;
 mod read;
 mod recovery;
 mod settings;
@@ -35,10 +36,11 @@ mod wal_file_header;
 pub use batch_cut::{DamagedRun, FirstBatch};
 pub use ids::{FileNo, PartitionKey, SlotNo, TopicNo};
 pub use log::{
-    AppendError, Appended, Durable, Log, Moved, NewFile, SlotToWrite, TooManyPartitions,
-    UplinkOutcome,
+    AppendError, Appended, Durable, IdempotentError, IdempotentOutcome, Log, Moved, NewFile,
+    SlotToWrite, TooManyPartitions, UplinkOutcome,
 };
 pub use partition::PartitionOffsets;
+pub use producer::{BATCHES_KEPT, PRODUCER_EXPIRATION_MS, PRODUCERS_MAX};
 pub use read::{Candidate, FilePiece, Piece, ReadError, ReadPlan};
 pub use recovery::{
     Corruption, CorruptionKind, Recovered, RecoveryError, RecoveryReport, TailRewrite, TornTail,

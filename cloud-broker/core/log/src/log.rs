@@ -1,5 +1,6 @@
 //! The engine: puts staging, partitions, streams, tail and the place in the WAL together.
 
+mod idempotent;
 mod place;
 
 use std::collections::BTreeMap;
@@ -12,11 +13,13 @@ use wire::record_batch::RecordBatchHeader;
 use wire::time::UnixMs;
 use wire::uplink::{RefusedCode, StreamState};
 
+pub use idempotent::{IdempotentError, IdempotentOutcome};
 pub use place::NewFile;
 
 use crate::batch_cut::FirstBatch;
 use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo};
 use crate::partition::{PartitionLog, PartitionOffsets, Run};
+use crate::producer::Producers;
 use crate::read::{self, Candidate, ReadError, ReadPlan};
 use crate::recovery::Recovered;
 use crate::settings::{LogSettings, PARTITIONS_MAX, UPLINK_STREAMS_MAX};
@@ -121,6 +124,7 @@ pub struct Log {
     partitions: BTreeMap<PartitionKey, PartitionLog>,
     next_topic_no: TopicNo,
     streams: UplinkStreams,
+    producers: Producers,
     staging: Staging,
     in_flight: Option<InFlight>,
     durable_through: Option<SlotNo>,
@@ -163,6 +167,7 @@ impl Log {
             next_topic_no: recovered.next_topic_no,
             partitions: recovered.partitions,
             streams: recovered.streams,
+            producers: recovered.producers,
             staging,
             in_flight: None,
             durable_through: None,
@@ -197,7 +202,26 @@ impl Log {
         self.leader_epoch
     }
 
-    /// Appends `batch`: one whole record batch, its CRC checked by the caller.
+    /// Forgets a topic: its partitions, where its producers and uplink streams stood. Its number stays used. What was staged
+    /// of it is still written, and seen by nobody.
+    pub fn remove_topic(&mut self, topic_no: TopicNo) {
+        let (first, last) = PartitionKey::all_of(topic_no);
+        self.partitions.extract_if(first..=last, |_, _| true).for_each(drop);
+        self.streams.remove_topic(topic_no);
+        self.producers.remove_topic(topic_no);
+    }
+
+    /// The topics that have partitions here, in the order of their numbers.
+    pub fn topic_nos(&self) -> impl Iterator<Item = TopicNo> {
+        let mut last = None;
+        self.partitions.keys().filter_map(move |key| {
+            let is_new = last.replace(key.topic_no) != Some(key.topic_no);
+            is_new.then_some(key.topic_no)
+        })
+    }
+
+    /// Appends `batch`: one whole record batch without a producer id, its CRC checked by the caller. Those with one go
+    /// through [`Log::append_idempotent`] or [`Log::append_uplink`].
     ///
     /// # Errors
     /// [`AppendError`]; nothing has changed then.
@@ -208,6 +232,9 @@ impl Log {
         batch: Bytes,
     ) -> Result<Appended, AppendError> {
         let header = self.admit(key, &batch)?;
+        if header.producer_id.0 >= 0 {
+            return Err(AppendError::Invalid);
+        }
         self.stage(now, key, &header, batch, None)
     }
 
@@ -372,6 +399,13 @@ impl Log {
 
     /// Whether `batch` may be appended to `key` now.
     fn admit(&self, key: PartitionKey, batch: &Bytes) -> Result<RecordBatchHeader, AppendError> {
+        let header = self.check(key, batch)?;
+        self.check_room(batch.len())?;
+        Ok(header)
+    }
+
+    /// Whether `batch` may ever be appended to `key`.
+    fn check(&self, key: PartitionKey, batch: &Bytes) -> Result<RecordBatchHeader, AppendError> {
         if !self.partitions.contains_key(&key) {
             return Err(AppendError::UnknownPartition);
         }
@@ -384,12 +418,17 @@ impl Log {
         if header.total_len != batch.len() || !is_dense {
             return Err(AppendError::Invalid);
         }
+        Ok(header)
+    }
+
+    /// Whether there is room for `bytes` among what waits for the disk.
+    fn check_room(&self, bytes: usize) -> Result<(), AppendError> {
         let in_flight = self.in_flight.as_ref().map_or(0, |s| s.encoded.bytes.len());
         let pending = self.staging.bytes() + in_flight;
-        if pending + batch.len() + ENTRY_BYTES_PER_BATCH > self.pending_bytes_max {
+        if pending + bytes + ENTRY_BYTES_PER_BATCH > self.pending_bytes_max {
             return Err(AppendError::Busy);
         }
-        Ok(header)
+        Ok(())
     }
 
     /// Gives an admitted batch its offsets and its slot.

@@ -21,6 +21,7 @@ use wire::offset::LeaderEpoch;
 
 use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo};
 use crate::partition::PartitionLog;
+use crate::producer::Producers;
 use crate::slot::{ALL_SHARDS, Open, Predecessor, ShardEpoch};
 use crate::uplink_stream::UplinkStreams;
 use chain::Chains;
@@ -129,6 +130,7 @@ pub struct Recovered {
     pub(crate) next_topic_no: TopicNo,
     pub(crate) partitions: BTreeMap<PartitionKey, PartitionLog>,
     pub(crate) streams: UplinkStreams,
+    pub(crate) producers: Producers,
     last_chain: Option<LastChain>,
 }
 

@@ -17,10 +17,10 @@ use crate::mutant::{self, Mutant};
 /// An uplink stream as the log names it: [`StreamKey`] with the topic's number in place of its UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UplinkStream {
+    /// The partition. First, so that the streams of a topic lie together.
+    pub key: PartitionKey,
     /// The lane of the spool.
     pub pid: ProducerId,
-    /// The partition.
-    pub key: PartitionKey,
 }
 
 impl UplinkStream {
@@ -131,6 +131,14 @@ impl UplinkStreams {
         if let Some(stands) = self.streams.get_mut(&append.stream) {
             stands.durable = Some(append.state_after());
         }
+    }
+
+    /// Forgets the streams of a topic that is gone.
+    pub(crate) fn remove_topic(&mut self, topic_no: TopicNo) {
+        let (first, last) = PartitionKey::all_of(topic_no);
+        let first = UplinkStream { key: first, pid: ProducerId(i64::MIN) };
+        let last = UplinkStream { key: last, pid: ProducerId(i64::MAX) };
+        self.streams.extract_if(first..=last, |_, _| true).for_each(drop);
     }
 
     pub(crate) fn durable(&self, stream: &UplinkStream) -> Option<StreamState> {

@@ -48,10 +48,7 @@ pub enum CloseReason {
     /// A packet that the protocol does not allow there.
     #[error("protocol error: {0}")]
     Protocol(&'static str),
-    /// A publish with QoS 2, although QoS 1 was announced as the highest.
-    #[error("QoS 2 is not supported")]
-    QosNotSupported,
-    /// More QoS 1 publishes at a time than were announced.
+    /// More publishes of QoS 1 and 2 at a time than were announced.
     #[error("more than {receive_max} publishes unacknowledged")]
     ReceiveMaximumExceeded {
         /// What was announced.
@@ -102,10 +99,31 @@ impl CloseReason {
             | Self::NotMqtt(_)
             | Self::PacketTooLarge { .. }
             | Self::Protocol(_)
-            | Self::QosNotSupported
             | Self::ReceiveMaximumExceeded { .. }
             | Self::Refused(_)
             | Self::Rejected(_)
+            | Self::TopicAliasInvalid { .. }
+            | Self::UnsupportedVersion { .. } => true,
+        }
+    }
+
+    /// Whether a connection that ends so leaves its will (v5 3.1.2.5, 3.14.4): not after a normal DISCONNECT. Nor when this
+    /// gateway is stopping, which says nothing about the client.
+    pub(super) fn leaves_will(&self) -> bool {
+        match self {
+            Self::ClientDisconnected { reason_code } => *reason_code != 0,
+            Self::ShuttingDown => false,
+            Self::ConnectRefused(_)
+            | Self::ConnectTimeout
+            | Self::KeepAliveTimeout { .. }
+            | Self::Malformed(_)
+            | Self::NotMqtt(_)
+            | Self::PacketTooLarge { .. }
+            | Self::Protocol(_)
+            | Self::ReceiveMaximumExceeded { .. }
+            | Self::Refused(_)
+            | Self::Rejected(_)
+            | Self::TakenOver
             | Self::TopicAliasInvalid { .. }
             | Self::UnsupportedVersion { .. } => true,
         }
@@ -124,7 +142,6 @@ impl CloseReason {
             Self::Malformed(_) => Code::MalformedPacket,
             Self::PacketTooLarge { .. } => Code::PacketTooLarge,
             Self::Protocol(_) => Code::ProtocolError,
-            Self::QosNotSupported => Code::QoSNotSupported,
             Self::ReceiveMaximumExceeded { .. } => Code::ReceiveMaximumExceeded,
             Self::Refused(refusal) => refusal.disconnect_code(),
             Self::Rejected(reason) => reason.disconnect_code(),
@@ -160,9 +177,9 @@ pub enum ConnectRefusal {
     /// The server cannot serve anybody now.
     #[error("server unavailable")]
     ServerUnavailable,
-    /// The CONNECT carries a will.
-    #[error("wills are not supported yet: connect without one")]
-    WillNotSupported,
+    /// The will's topic is reserved or too long.
+    #[error("a will cannot be published to this topic")]
+    WillTopic,
 }
 
 impl ConnectRefusal {
@@ -176,7 +193,7 @@ impl ConnectRefusal {
             Self::QuotaExceeded => ConnectReasonCode::QuotaExceeded,
             Self::ServerBusy => ConnectReasonCode::ServerBusy,
             Self::ServerUnavailable => ConnectReasonCode::ServerUnavailable,
-            Self::WillNotSupported => ConnectReasonCode::ImplementationSpecificError,
+            Self::WillTopic => ConnectReasonCode::TopicNameInvalid,
         }
     }
 
@@ -185,12 +202,11 @@ impl ConnectRefusal {
         match self {
             Self::BadCredentials => ConnectReturnCode::BadUserNameOrPassword,
             Self::ClientIdInvalid => ConnectReturnCode::IdentifierRejected,
-            Self::NotAuthorized => ConnectReturnCode::NotAuthorized,
+            Self::NotAuthorized | Self::WillTopic => ConnectReturnCode::NotAuthorized,
             Self::EnhancedAuthentication
             | Self::QuotaExceeded
             | Self::ServerBusy
-            | Self::ServerUnavailable
-            | Self::WillNotSupported => ConnectReturnCode::ServerUnavailable,
+            | Self::ServerUnavailable => ConnectReturnCode::ServerUnavailable,
         }
     }
 }
@@ -199,8 +215,11 @@ impl ConnectRefusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PublishRefusal {
-    /// A topic that begins with `$`.
-    #[error("topics that begin with $ are the server's own")]
+    /// A device's batch under the name of another device.
+    #[error("only the client with that identifier may publish a device's batches")]
+    ForeignBatch,
+    /// A topic that begins with `$`, or one of the gateway's own.
+    #[error("topics that begin with $ or culvert/ are the server's own")]
     ReservedTopic,
     /// The properties that number the reading are not all there or make no sense.
     #[error("device sequence: {0}")]
@@ -219,6 +238,7 @@ impl PublishRefusal {
     /// Reason code of the PUBACK (v5 table 3-4).
     pub(super) fn puback_code(self) -> PubackReasonCode {
         match self {
+            Self::ForeignBatch => PubackReasonCode::NotAuthorized,
             Self::ReservedTopic | Self::TopicTooLong => PubackReasonCode::TopicNameInvalid,
             Self::Sequence(_) => PubackReasonCode::ImplementationSpecificError,
             Self::UserProperties => PubackReasonCode::QuotaExceeded,
@@ -227,6 +247,7 @@ impl PublishRefusal {
 
     fn disconnect_code(self) -> DisconnectReasonCode {
         match self {
+            Self::ForeignBatch => DisconnectReasonCode::NotAuthorized,
             Self::ReservedTopic | Self::TopicTooLong => DisconnectReasonCode::TopicNameInvalid,
             Self::Sequence(_) => DisconnectReasonCode::ImplementationSpecificError,
             Self::UserProperties => DisconnectReasonCode::QuotaExceeded,

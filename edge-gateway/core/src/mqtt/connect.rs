@@ -11,6 +11,7 @@ use super::control;
 use super::frame::FixedHeader;
 use super::limits::CLIENT_ID_LEN_MAX;
 use super::reply::Replies;
+use super::will::{self, Will, WillFault};
 
 /// Bytes before the connect flags: a length of two bytes, `MQTT`, the protocol level.
 const FLAGS_AT: usize = 7;
@@ -60,8 +61,10 @@ pub struct ConnectRequest {
     pub clean_start: bool,
     /// Keep-alive time in seconds; 0 means none.
     pub keep_alive_s: u16,
-    /// How long it wants its session to be kept after a disconnect, in seconds. None is kept yet.
+    /// How long it wants its session to be kept after a disconnect, in seconds.
     pub session_expiry_s: u32,
+    /// What is to be published when it is gone.
+    pub will: Option<Box<Will>>,
 }
 
 impl fmt::Debug for ConnectRequest {
@@ -75,6 +78,7 @@ impl fmt::Debug for ConnectRequest {
             .field("clean_start", &self.clean_start)
             .field("keep_alive_s", &self.keep_alive_s)
             .field("session_expiry_s", &self.session_expiry_s)
+            .field("will", &self.will.as_ref().map(|will| &will.topic))
             .finish()
     }
 }
@@ -84,6 +88,8 @@ impl fmt::Debug for ConnectRequest {
 pub(super) struct Connect {
     pub(super) request: ConnectRequest,
     pub(super) replies: Replies,
+    /// Publishes of QoS 1 and 2 that it takes unacknowledged.
+    pub(super) receive_max: u16,
 }
 
 /// A CONNECT that may not be accepted.
@@ -137,14 +143,18 @@ fn decode_v3(header: FixedHeader, body: &[u8], entropy: u128) -> Result<Connect,
     let replies = Replies::of_version(MqttVersion::V311);
     let refused =
         |refusal| Fault { reason: CloseReason::ConnectRefused(refusal), replies: Some(replies) };
-    if connect.last_will.is_some() {
-        return Err(refused(ConnectRefusal::WillNotSupported));
-    }
     // [MQTT-3.1.3-8]: without an identifier there is no session to come back to.
     let id_missing = connect.client_id.is_empty() && !connect.clean_session;
     if id_missing || connect.client_id.len() > CLIENT_ID_LEN_MAX {
         return Err(refused(ConnectRefusal::ClientIdInvalid));
     }
+    let will =
+        connect.last_will.map(|will| will::from_v3(&will)).transpose().map_err(
+            |wrong| match wrong {
+                WillFault::Broken(reason) => silent(reason),
+                WillFault::Refused(refusal) => refused(refusal),
+            },
+        )?;
     let (client_id, client_id_assigned) = identify(connect.client_id, entropy);
     let request = ConnectRequest {
         client_id,
@@ -155,8 +165,9 @@ fn decode_v3(header: FixedHeader, body: &[u8], entropy: u128) -> Result<Connect,
         clean_start: connect.clean_session,
         keep_alive_s: connect.keep_alive,
         session_expiry_s: if connect.clean_session { 0 } else { u32::MAX },
+        will: will.map(Box::new),
     };
-    Ok(Connect { request, replies })
+    Ok(Connect { request, replies, receive_max: u16::MAX })
 }
 
 fn decode_v5(header: FixedHeader, body: &[u8], entropy: u128) -> Result<Connect, Fault> {
@@ -178,12 +189,16 @@ fn decode_v5(header: FixedHeader, body: &[u8], entropy: u128) -> Result<Connect,
     if connect.properties.auth_method.is_some() {
         return Err(refused(ConnectRefusal::EnhancedAuthentication));
     }
-    if connect.last_will.is_some() {
-        return Err(refused(ConnectRefusal::WillNotSupported));
-    }
     if connect.client_id.len() > CLIENT_ID_LEN_MAX {
         return Err(refused(ConnectRefusal::ClientIdInvalid));
     }
+    let will =
+        connect.last_will.map(|will| will::from_v5(&will)).transpose().map_err(
+            |wrong| match wrong {
+                WillFault::Broken(reason) => fault(reason),
+                WillFault::Refused(refusal) => refused(refusal),
+            },
+        )?;
     let (client_id, client_id_assigned) = identify(connect.client_id, entropy);
     let request = ConnectRequest {
         client_id,
@@ -194,8 +209,10 @@ fn decode_v5(header: FixedHeader, body: &[u8], entropy: u128) -> Result<Connect,
         clean_start: connect.clean_start,
         keep_alive_s: connect.keep_alive,
         session_expiry_s: connect.properties.session_expiry_interval.unwrap_or(0),
+        will: will.map(Box::new),
     };
-    Ok(Connect { request, replies })
+    let receive_max = connect.properties.receive_max.unwrap_or(u16::MAX);
+    Ok(Connect { request, replies, receive_max })
 }
 
 /// What the library does not check of the flags.

@@ -1,27 +1,30 @@
 //! The machine of one network connection.
 
+mod ending;
+mod input;
+mod publishing;
+
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use wire::time::MonoMs;
 
 use super::alias::TopicAliases;
 use super::close::{CloseReason, ConnectRefusal, PublishRefusal, RejectReason};
-use super::connect::{self, ConnectRequest, MqttVersion};
-use super::control::{self, Control};
-use super::frame::{FixedHeader, packet_type};
+use super::connect::ConnectRequest;
 use super::gate::Gate;
-use super::limits::{
-    CONNECT_DEADLINE_MS, CONNECT_PACKET_LEN_MAX, CONTROL_PACKET_LEN_MAX, MqttLimits,
-    PROGRESS_LEN_MIN, TOPIC_LEN_MAX,
+use super::limits::{CONNECT_DEADLINE_MS, CREDIT_WORTH, MqttLimits};
+use super::message::{DropReason, Forward};
+use super::outbound::Credit;
+use super::publish::{Delivery, Publish};
+use super::reply::{Replies, SessionPresence};
+use super::session::{Departure, SessionGrant, SessionState};
+use super::subscribe::{
+    SubscribeOutcome, SubscribeRequest, UnsubscribeOutcome, UnsubscribeRequest,
 };
-use super::publish::{self, Delivery, Publish};
-use super::reply::Replies;
 use super::text::Topic;
-
-/// First byte of the only packet that may open a connection.
-const CONNECT_FIRST_BYTE: u8 = packet_type::CONNECT << 4;
 
 /// What the machine asks of its shell, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,12 @@ pub enum Output {
     /// Store this. It is answered by [`Connection::committed`] or [`Connection::rejected`], in the order of these
     /// outputs. It stays valid after a [`Output::Close`]: a client may publish and say goodbye at once.
     Publish(Publish),
+    /// Ask the hub; answer with [`Connection::subscribed`]. Nothing is read until then.
+    Subscribe(SubscribeRequest),
+    /// Ask the hub; answer with [`Connection::unsubscribed`]. Nothing is read until then.
+    Unsubscribe(UnsubscribeRequest),
+    /// A message that this client does not get, for the counters.
+    Dropped(DropReason),
     /// A publish that was refused without asking the store, for the log and the counters.
     Refused(Refused),
     /// Send these bytes.
@@ -60,6 +69,8 @@ pub struct Refused {
 /// - the store or the authentication answered: [`committed`](Self::committed), [`rejected`](Self::rejected),
 ///   [`accept_connect`](Self::accept_connect), [`refuse_connect`](Self::refuse_connect), and then `handle_input` again
 ///   with the same buffer, which may hold packets that had to wait;
+/// - the hub has something for the client: [`forward`](Self::forward), [`subscribed`](Self::subscribed),
+///   [`unsubscribed`](Self::unsubscribed); and whenever the network takes more, [`fill`](Self::fill);
 /// - after each of these, [`poll_output`](Self::poll_output) until it gives `None`.
 #[derive(Debug)]
 pub struct Connection {
@@ -67,6 +78,12 @@ pub struct Connection {
     entropy: u128,
     phase: Phase,
     gate: Gate,
+    session: SessionState,
+    /// QoS 2 publishes that an earlier connection left unreleased: Receive Maximum begins anew (v5 4.9).
+    resumed: usize,
+    /// Whether a SUBSCRIBE or UNSUBSCRIBE awaits the hub's answer. Nothing is read until then.
+    asks: bool,
+    departure: Departure,
     outputs: VecDeque<Output>,
 }
 
@@ -94,7 +111,10 @@ struct Link {
     replies: Replies,
     keep_alive_s: u16,
     session_expiry_s: u32,
-    assigned_client_id: Option<Arc<str>>,
+    client_id: Arc<str>,
+    client_id_assigned: bool,
+    /// Publishes of QoS 1 and 2 that the client takes unacknowledged.
+    receive_max: u16,
 }
 
 #[derive(Debug)]
@@ -116,11 +136,16 @@ impl Connection {
             entropy,
             phase: Phase::AwaitingConnect { deadline: now + CONNECT_DEADLINE_MS },
             gate: Gate::default(),
+            session: SessionState::default(),
+            resumed: 0,
+            asks: false,
+            departure: Departure::LOST,
             outputs: VecDeque::new(),
         }
     }
 
-    /// Whether more bytes can be handled: not while a decision is awaited, nor while too much is unacknowledged.
+    /// Whether more bytes can be handled: not while a decision or an answer of the hub is awaited,
+    /// nor while too much is unacknowledged.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         match &self.phase {
@@ -128,6 +153,7 @@ impl Connection {
             Phase::Open(_) => {
                 self.gate.len() < self.limits.unacknowledged_max()
                     && self.gate.bytes() < self.limits.unacknowledged_bytes_max
+                    && !self.asks
             }
             Phase::Deciding(_) | Phase::Draining { .. } | Phase::Closed => false,
         }
@@ -190,7 +216,7 @@ impl Connection {
     /// Lets the client of the pending [`Output::Connect`] in. Whoever was connected with its identifier must be off
     /// before: what it published is committed or discarded (docs/protocols/uplink.md, D3). Does nothing if no CONNECT
     /// is pending.
-    pub fn accept_connect(&mut self, now: MonoMs) {
+    pub fn accept_connect(&mut self, now: MonoMs, grant: SessionGrant) {
         let link = match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Deciding(link) => link,
             phase => {
@@ -198,10 +224,14 @@ impl Connection {
                 return;
             }
         };
-        // No session outlives its connection, and the server's word on that is final (v5 3.2.2.3.2).
-        let session_expiry_s = (link.session_expiry_s > 0).then_some(0);
-        let assigned = link.assigned_client_id.as_ref();
-        match link.replies.connack_accepted(&self.limits, assigned, session_expiry_s) {
+        let presence =
+            if grant.present { SessionPresence::Present } else { SessionPresence::Absent };
+        self.session = grant.state;
+        self.resumed = self.session.received.len();
+        // The server's word on the expiry is final (v5 3.2.2.3.2).
+        let expiry = (grant.expiry_s != link.session_expiry_s).then_some(grant.expiry_s);
+        let assigned = link.client_id_assigned.then_some(&link.client_id);
+        match link.replies.connack_accepted(&self.limits, presence, assigned, expiry) {
             Some(connack) => {
                 self.send(connack);
                 let aliases = TopicAliases::default();
@@ -225,31 +255,68 @@ impl Connection {
     /// The oldest `count` publishes that have no answer are durable. Those of QoS 0 count too.
     pub fn committed(&mut self, now: MonoMs, count: usize) {
         let was_full = !self.wants_input();
-        let answers = self.gate.commit(count);
+        let answers = self.gate.commit(count, &mut self.session.received);
         if matches!(self.phase, Phase::Closed) {
             return;
         }
         self.send(answers);
         self.finish_draining();
-        let reads_again = was_full && self.wants_input();
-        if let Phase::Open(open) = &mut self.phase
-            && reads_again
-        {
-            open.alive_at = now;
-        }
+        self.note_reading(now, was_full);
     }
 
     /// The store refused the oldest publish that has no answer; those after it must not be stored any more.
     pub fn rejected(&mut self, reason: RejectReason) {
-        let Some(packet_id) = self.gate.reject() else {
+        let Some(delivery) = self.gate.reject() else {
             return;
         };
         let Some(replies) = self.replies() else {
             return;
         };
-        let puback = packet_id.and_then(|packet_id| replies.puback_rejected(packet_id, reason));
-        self.outputs.extend(puback.map(Output::Send));
+        self.outputs.extend(replies.publish_rejected(delivery, reason).map(Output::Send));
         self.fail(CloseReason::Rejected(reason));
+    }
+
+    /// A message for the client; it is sent by [`fill`](Self::fill).
+    pub fn forward(&mut self, forward: Forward) {
+        self.session.outbound.push(forward);
+    }
+
+    /// Sends what is owed to the client, up to about `room` bytes.
+    pub fn fill(&mut self, now: MonoMs, room: usize) {
+        let Phase::Open(open) = &self.phase else { return };
+        let mut out = BytesMut::new();
+        let form = open.link.replies.form();
+        let receive_max = open.link.receive_max;
+        let dropped = self.session.outbound.fill(&mut out, room, form, receive_max, now);
+        self.outputs.extend(dropped.into_iter().map(Output::Dropped));
+        self.send(out.freeze());
+    }
+
+    /// Room in the window of the hub, once there is enough of it to tell.
+    pub fn take_credit(&mut self) -> Option<Credit> {
+        self.session.outbound.take_credit(CREDIT_WORTH)
+    }
+
+    /// The hub's answer to the pending [`Output::Subscribe`].
+    pub fn subscribed(
+        &mut self,
+        now: MonoMs,
+        packet_id: NonZeroU16,
+        outcomes: &[SubscribeOutcome],
+    ) {
+        let suback = self.replies().and_then(|replies| replies.suback(packet_id, outcomes));
+        self.answer(now, suback);
+    }
+
+    /// The hub's answer to the pending [`Output::Unsubscribe`].
+    pub fn unsubscribed(
+        &mut self,
+        now: MonoMs,
+        packet_id: NonZeroU16,
+        outcomes: &[UnsubscribeOutcome],
+    ) {
+        let unsuback = self.replies().and_then(|replies| replies.unsuback(packet_id, outcomes));
+        self.answer(now, unsuback);
     }
 
     /// Another connection has the same client identifier now (v5 3.1.4, [MQTT-3.1.4-3]).
@@ -268,251 +335,16 @@ impl Connection {
         self.drain(CloseReason::ShuttingDown);
     }
 
-    /// Takes the next complete packet out of `buf`, judging it by its fixed header as soon as that is there.
-    fn next_packet(&self, buf: &mut BytesMut) -> Result<Option<(FixedHeader, Bytes)>, CloseReason> {
-        let awaiting = matches!(self.phase, Phase::AwaitingConnect { .. });
-        if awaiting && buf.first().is_some_and(|&first| first != CONNECT_FIRST_BYTE) {
-            return Err(CloseReason::NotMqtt("the first packet is not a CONNECT"));
-        }
-        let Some(header) = FixedHeader::peek(buf)? else {
-            return Ok(None);
-        };
-        let is_v5 = self.replies().is_some_and(|replies| replies.version == MqttVersion::V5);
-        if is_v5 && !header.is_minimal() {
-            return Err(CloseReason::Malformed("a length with more bytes than it needs"));
-        }
-        let configured = self.limits.packet_len_max.get();
-        let max = match header.packet_type() {
-            packet_type::CONNECT => CONNECT_PACKET_LEN_MAX,
-            packet_type::PUBLISH => configured,
-            _ => CONTROL_PACKET_LEN_MAX.min(configured),
-        };
-        let len = header.total_len();
-        if len > max {
-            return Err(CloseReason::PacketTooLarge { len, max });
-        }
-        if buf.len() < len as usize {
-            return Ok(None);
-        }
-        let mut body = buf.split_to(len as usize).freeze();
-        body.advance(header.header_len as usize);
-        Ok(Some((header, body)))
+    /// The session's state, for the hub to keep, when the connection is over and every publish has its answer.
+    #[must_use]
+    pub fn take_session(&mut self) -> SessionState {
+        std::mem::take(&mut self.session)
     }
 
-    fn handle_packet(&mut self, now: MonoMs, header: FixedHeader, body: Bytes) {
-        let replies = match &mut self.phase {
-            Phase::Open(open) => {
-                open.alive_at = now;
-                open.progress_len = 0;
-                open.link.replies
-            }
-            Phase::AwaitingConnect { .. } => return self.handle_connect(header, &body),
-            Phase::Deciding(_) | Phase::Draining { .. } | Phase::Closed => return,
-        };
-        let outcome = match header.packet_type() {
-            // [MQTT-3.1.0-2]
-            packet_type::CONNECT => Err(CloseReason::Protocol("a second CONNECT")),
-            packet_type::PUBLISH => self.handle_publish(replies, header, body),
-            _ => self.handle_control(replies, header, &body),
-        };
-        if let Err(reason) = outcome {
-            self.fail(reason);
-        }
-    }
-
-    fn handle_connect(&mut self, header: FixedHeader, body: &[u8]) {
-        match connect::decode(header, body, self.entropy) {
-            Ok(connect::Connect { request, replies }) => {
-                self.phase = Phase::Deciding(Link {
-                    replies,
-                    keep_alive_s: request.keep_alive_s,
-                    session_expiry_s: request.session_expiry_s,
-                    assigned_client_id: request
-                        .client_id_assigned
-                        .then(|| Arc::clone(&request.client_id)),
-                });
-                self.outputs.push_back(Output::Connect(request));
-            }
-            Err(connect::Fault { reason, replies }) => {
-                let connack = replies.and_then(|replies| replies.connack_fault(&reason));
-                self.outputs.extend(connack.map(Output::Send));
-                self.close(reason);
-            }
-        }
-    }
-
-    fn handle_publish(
-        &mut self,
-        replies: Replies,
-        header: FixedHeader,
-        body: Bytes,
-    ) -> Result<(), CloseReason> {
-        let parsed = publish::parse(replies.version, header, body)?;
-        let topic = self.resolve_topic(parsed.topic, parsed.topic_alias)?;
-        let delivery = parsed.delivery;
-        self.check_receive_maximum(replies.version, delivery)?;
-        let refusal = if topic.byte_len() > TOPIC_LEN_MAX {
-            Some(PublishRefusal::TopicTooLong)
-        } else if topic.is_reserved() {
-            Some(PublishRefusal::ReservedTopic)
-        } else {
-            parsed.refusal
-        };
-        if let Some(refusal) = refusal {
-            // A publish whose properties are refused may have been a numbered one: those behind the excess are not read.
-            let numbered = parsed.sequence.is_some() || parsed.refusal.is_some();
-            return self.refuse_publish(replies, Refused { topic, delivery, refusal }, numbered);
-        }
-        self.gate.admit(delivery, header.total_len());
-        self.outputs.push_back(Output::Publish(Publish {
-            topic,
-            payload: parsed.payload,
-            delivery,
-            retain: parsed.retain,
-            dup: parsed.dup,
-            sequence: parsed.sequence,
-            maybe_dup: parsed.maybe_dup,
-            properties: parsed.properties,
-        }));
-        Ok(())
-    }
-
-    /// The topic that a publish goes to (v5 3.3.2.1 and 3.3.2.3.4).
-    fn resolve_topic(
-        &mut self,
-        topic: Option<Topic>,
-        alias: Option<u16>,
-    ) -> Result<Topic, CloseReason> {
-        let (Phase::Open(open), Some(alias)) = (&mut self.phase, alias) else {
-            return topic.ok_or(CloseReason::Protocol("an empty topic"));
-        };
-        if !TopicAliases::allows(alias) {
-            return Err(CloseReason::TopicAliasInvalid { alias });
-        }
-        match topic {
-            Some(topic) => {
-                // A topic that is refused for its length is not worth keeping.
-                if topic.byte_len() <= TOPIC_LEN_MAX {
-                    open.aliases.set(alias, &topic);
-                }
-                Ok(topic)
-            }
-            None => {
-                let known = open.aliases.resolve(alias);
-                known.ok_or(CloseReason::Protocol("a topic alias that stands for nothing"))
-            }
-        }
-    }
-
-    /// v5 3.3.4: beyond Receive Maximum a client is disconnected. One of 3.1.1 knows no such limit: it is not read.
-    fn check_receive_maximum(
-        &self,
-        version: MqttVersion,
-        delivery: Delivery,
-    ) -> Result<(), CloseReason> {
-        let receive_max = self.limits.receive_max.get();
-        match (version, delivery) {
-            (MqttVersion::V5, Delivery::AtLeastOnce { .. })
-                if self.gate.numbered() >= usize::from(receive_max) =>
-            {
-                Err(CloseReason::ReceiveMaximumExceeded { receive_max })
-            }
-            (MqttVersion::V5 | MqttVersion::V311, _) => Ok(()),
-        }
-    }
-
-    fn refuse_publish(
-        &mut self,
-        replies: Replies,
-        refused: Refused,
-        numbered: bool,
-    ) -> Result<(), CloseReason> {
-        let (delivery, refusal) = (refused.delivery, refused.refusal);
-        self.outputs.push_back(Output::Refused(refused));
-        if replies.version == MqttVersion::V311 {
-            // MQTT 3.1.1 cannot refuse a publish: it is acknowledged or the connection closed (v3 3.3.5).
-            return Err(CloseReason::Refused(refusal));
-        }
-        let puback = delivery.packet_id().and_then(|id| replies.puback_refused(id, refusal));
-        if let Some(puback) = puback {
-            self.gate.refuse(puback);
-            let answers = self.gate.release();
-            self.send(answers);
-        }
-        if numbered {
-            // Or the next reading would be taken in the place of this one (docs/protocols/uplink.md, D2).
-            self.drain(CloseReason::Refused(refusal));
-        }
-        Ok(())
-    }
-
-    fn handle_control(
-        &mut self,
-        replies: Replies,
-        header: FixedHeader,
-        body: &[u8],
-    ) -> Result<(), CloseReason> {
-        let answer = match control::decode(replies.version, header, body)? {
-            Control::Disconnect { reason_code, session_expiry_s } => {
-                self.check_session_expiry(session_expiry_s)?;
-                self.close(CloseReason::ClientDisconnected { reason_code });
-                None
-            }
-            Control::Ping => Some(replies.pingresp()),
-            Control::Release(packet_id) => replies.pubcomp_unknown(packet_id),
-            Control::Subscribe { packet_id, filters } => replies.suback_refused(packet_id, filters),
-            Control::Unsubscribe { packet_id, filters } => replies.unsuback(packet_id, filters),
-            Control::OutOfPlace(what) => return Err(CloseReason::Protocol(what)),
-        };
-        self.outputs.extend(answer.map(Output::Send));
-        Ok(())
-    }
-
-    /// v5 3.14.2.2.2: a client that asked for no session to be kept cannot change its mind when it leaves.
-    fn check_session_expiry(&self, session_expiry_s: Option<u32>) -> Result<(), CloseReason> {
-        match &self.phase {
-            Phase::Open(open)
-                if open.link.session_expiry_s == 0 && session_expiry_s.unwrap_or(0) > 0 =>
-            {
-                Err(CloseReason::Protocol("a session expiry in DISCONNECT after none in CONNECT"))
-            }
-            Phase::Open(_)
-            | Phase::AwaitingConnect { .. }
-            | Phase::Deciding(_)
-            | Phase::Draining { .. }
-            | Phase::Closed => Ok(()),
-        }
-    }
-
-    /// Counts enough new bytes of an incomplete packet as a sign of life.
-    fn note_progress(&mut self, now: MonoMs, buffered: usize) {
-        if let Phase::Open(open) = &mut self.phase
-            && buffered >= open.progress_len + PROGRESS_LEN_MIN
-        {
-            open.progress_len = buffered;
-            open.alive_at = now;
-        }
-    }
-
-    /// Reads nothing more, and closes for `reason` as soon as every publish has its answer.
-    fn drain(&mut self, reason: CloseReason) {
-        match &self.phase {
-            Phase::Open(open) => {
-                self.phase = Phase::Draining { replies: open.link.replies, reason };
-                self.finish_draining();
-            }
-            Phase::Draining { .. } => {}
-            Phase::AwaitingConnect { .. } | Phase::Deciding(_) | Phase::Closed => self.fail(reason),
-        }
-    }
-
-    fn finish_draining(&mut self) {
-        if let Phase::Draining { reason, .. } = &self.phase
-            && self.gate.is_empty()
-        {
-            let reason = reason.clone();
-            self.fail(reason);
-        }
+    /// How the connection ended, for the hub.
+    #[must_use]
+    pub fn departure(&self) -> Departure {
+        self.departure
     }
 
     /// How to talk to a client that has its CONNACK.
@@ -524,23 +356,25 @@ impl Connection {
         }
     }
 
+    fn answer(&mut self, now: MonoMs, bytes: Option<Bytes>) {
+        let waited = std::mem::take(&mut self.asks);
+        self.outputs.extend(bytes.map(Output::Send));
+        self.note_reading(now, waited);
+    }
+
+    /// A client that was not read could not show life.
+    fn note_reading(&mut self, now: MonoMs, was_not_read: bool) {
+        let reads_again = was_not_read && self.wants_input();
+        if let Phase::Open(open) = &mut self.phase
+            && reads_again
+        {
+            open.alive_at = now;
+        }
+    }
+
     fn send(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             self.outputs.push_back(Output::Send(bytes));
         }
-    }
-
-    /// Says goodbye where the protocol allows it (no DISCONNECT before the CONNACK [MQTT-3.14.0-1]) and closes.
-    fn fail(&mut self, reason: CloseReason) {
-        let disconnect = self.replies().and_then(|replies| replies.disconnect(&reason));
-        self.outputs.extend(disconnect.map(Output::Send));
-        self.close(reason);
-    }
-
-    fn close(&mut self, reason: CloseReason) {
-        if !matches!(self.phase, Phase::Closed) {
-            self.outputs.push_back(Output::Close(reason));
-        }
-        self.phase = Phase::Closed;
     }
 }

@@ -4,11 +4,16 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use mqtt_proto::v5::UserProperty;
-use mqtt_proto::{Error, Pid, PollHeader, v3, v5};
+use mqtt_proto::{Error, Pid, PollHeader, QoS, TopicFilter, v3, v5};
 
 use super::close::CloseReason;
 use super::connect::MqttVersion;
+use super::filter::wildcards_fill_their_levels;
 use super::frame::{self, FixedHeader, packet_type};
+use super::subscribe::{SubscribeRequest, SubscriptionOptions, UnsubscribeRequest};
+
+/// Reason codes from here on say that something failed (v5 2.4).
+const REASON_CODE_FAILURE_MIN: u8 = 0x80;
 
 /// What a connected client asks for, apart from publishing.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,18 +23,22 @@ pub(super) enum Control {
         session_expiry_s: Option<u32>,
     },
     Ping,
-    /// PUBREL: there is no such QoS 2 publish, but the protocol has an answer.
-    Release(NonZeroU16),
-    Subscribe {
-        packet_id: NonZeroU16,
-        filters: usize,
-    },
-    Unsubscribe {
-        packet_id: NonZeroU16,
-        filters: usize,
-    },
+    Puback(NonZeroU16),
+    /// PUBREC: whether it goes on, or is refused.
+    Pubrec(NonZeroU16, Received),
+    Pubrel(NonZeroU16),
+    Pubcomp(NonZeroU16),
+    Subscribe(SubscribeRequest),
+    Unsubscribe(UnsubscribeRequest),
     /// Well formed, but not for a server in this state.
     OutOfPlace(&'static str),
+}
+
+/// What a client says of a QoS 2 publish that it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Received {
+    Refused,
+    Taken,
 }
 
 /// Decodes the packet with this fixed header and body. Neither CONNECT nor PUBLISH may be given to it.
@@ -99,20 +108,21 @@ fn from_v3(packet: v3::Packet) -> Result<Control, CloseReason> {
     Ok(match packet {
         Packet::Disconnect => Control::Disconnect { reason_code: 0, session_expiry_s: None },
         Packet::Pingreq => Control::Ping,
-        Packet::Pubrel(pid) => Control::Release(packet_id(pid)?),
+        Packet::Puback(pid) => Control::Puback(packet_id(pid)?),
+        Packet::Pubrec(pid) => Control::Pubrec(packet_id(pid)?, Received::Taken),
+        Packet::Pubrel(pid) => Control::Pubrel(packet_id(pid)?),
+        Packet::Pubcomp(pid) => Control::Pubcomp(packet_id(pid)?),
         Packet::Subscribe(subscribe) => {
             subscribe.topics.iter().try_for_each(|(filter, _)| check_filter(filter))?;
-            let packet_id = packet_id(subscribe.pid)?;
-            Control::Subscribe { packet_id, filters: subscribe.topics.len() }
+            let options = |qos: QoS| SubscriptionOptions::v311(qos.into());
+            Control::Subscribe(SubscribeRequest {
+                packet_id: packet_id(subscribe.pid)?,
+                filters: (subscribe.topics.iter())
+                    .map(|(filter, qos)| (Arc::from(&**filter), options(*qos)))
+                    .collect(),
+            })
         }
-        Packet::Unsubscribe(unsubscribe) => {
-            unsubscribe.topics.iter().try_for_each(|filter| check_filter(filter))?;
-            let packet_id = packet_id(unsubscribe.pid)?;
-            Control::Unsubscribe { packet_id, filters: unsubscribe.topics.len() }
-        }
-        Packet::Puback(_) | Packet::Pubrec(_) | Packet::Pubcomp(_) => {
-            Control::OutOfPlace("an acknowledgement of a publish that was never sent")
-        }
+        Packet::Unsubscribe(unsubscribe) => unsubscription(unsubscribe.pid, &unsubscribe.topics)?,
         Packet::Connect(_) | Packet::Publish(_) => Control::OutOfPlace("a packet out of order"),
         Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
             Control::OutOfPlace("a packet that only servers send")
@@ -132,16 +142,28 @@ fn from_v5(packet: v5::Packet) -> Result<Control, CloseReason> {
             }
         }
         Packet::Pingreq => Control::Ping,
-        Packet::Pubrel(pubrel) => Control::Release(packet_id(pubrel.pid)?),
+        Packet::Puback(ack) => {
+            check_ack(ack.properties.reason_string.as_ref(), &ack.properties.user_properties)?;
+            Control::Puback(packet_id(ack.pid)?)
+        }
+        Packet::Pubrec(ack) => {
+            check_ack(ack.properties.reason_string.as_ref(), &ack.properties.user_properties)?;
+            let refused = ack.reason_code as u8 >= REASON_CODE_FAILURE_MIN;
+            let received = if refused { Received::Refused } else { Received::Taken };
+            Control::Pubrec(packet_id(ack.pid)?, received)
+        }
+        Packet::Pubrel(ack) => {
+            check_ack(ack.properties.reason_string.as_ref(), &ack.properties.user_properties)?;
+            Control::Pubrel(packet_id(ack.pid)?)
+        }
+        Packet::Pubcomp(ack) => {
+            check_ack(ack.properties.reason_string.as_ref(), &ack.properties.user_properties)?;
+            Control::Pubcomp(packet_id(ack.pid)?)
+        }
         Packet::Subscribe(subscribe) => subscription(&subscribe)?,
         Packet::Unsubscribe(unsubscribe) => {
             check_user_properties(&unsubscribe.properties.user_properties)?;
-            unsubscribe.topics.iter().try_for_each(|filter| check_filter(filter))?;
-            let packet_id = packet_id(unsubscribe.pid)?;
-            Control::Unsubscribe { packet_id, filters: unsubscribe.topics.len() }
-        }
-        Packet::Puback(_) | Packet::Pubrec(_) | Packet::Pubcomp(_) => {
-            Control::OutOfPlace("an acknowledgement of a publish that was never sent")
+            unsubscription(unsubscribe.pid, &unsubscribe.topics)?
         }
         Packet::Auth(_) => Control::OutOfPlace("AUTH without an authentication method in CONNECT"),
         Packet::Connect(_) | Packet::Publish(_) => Control::OutOfPlace("a packet out of order"),
@@ -153,23 +175,43 @@ fn from_v5(packet: v5::Packet) -> Result<Control, CloseReason> {
 
 fn subscription(subscribe: &v5::Subscribe) -> Result<Control, CloseReason> {
     check_user_properties(&subscribe.properties.user_properties)?;
+    let id = subscribe.properties.subscription_id.map(|id| id.value());
     // v5 3.8.2.1.2: it is a protocol error if the identifier is 0.
-    if subscribe.properties.subscription_id.is_some_and(|id| id.value() == 0) {
+    if id == Some(0) {
         return Err(CloseReason::Protocol("subscription identifier 0"));
     }
+    let mut filters = Vec::with_capacity(subscribe.topics.len());
     for (filter, options) in &subscribe.topics {
         check_filter(filter)?;
         if options.no_local && filter.is_shared() {
             return Err(CloseReason::Protocol("No Local on a shared subscription")); // [MQTT-3.8.3-4]
         }
+        let options = SubscriptionOptions {
+            qos: options.max_qos.into(),
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published,
+            retain_handling: options.retain_handling.into(),
+            id,
+        };
+        filters.push((Arc::from(&**filter), options));
     }
-    let packet_id = packet_id(subscribe.pid)?;
-    Ok(Control::Subscribe { packet_id, filters: subscribe.topics.len() })
+    Ok(Control::Subscribe(SubscribeRequest { packet_id: packet_id(subscribe.pid)?, filters }))
+}
+
+fn unsubscription(pid: Pid, topics: &[TopicFilter]) -> Result<Control, CloseReason> {
+    topics.iter().try_for_each(|filter| check_filter(filter))?;
+    let filters = topics.iter().map(|filter| Arc::from(&**filter)).collect();
+    Ok(Control::Unsubscribe(UnsubscribeRequest { packet_id: packet_id(pid)?, filters }))
+}
+
+fn check_ack(reason: Option<&Arc<str>>, user: &[UserProperty]) -> Result<(), CloseReason> {
+    check_optional_text(reason)?;
+    check_user_properties(user)
 }
 
 /// [MQTT-4.7.1-2]: `+` fills its level. The library misses characters after a `+` in the last level.
 fn check_filter(filter: &str) -> Result<(), CloseReason> {
-    if filter.split('/').all(|level| level.len() == 1 || !level.contains(['+', '#'])) {
+    if wildcards_fill_their_levels(filter) {
         return Ok(());
     }
     Err(CloseReason::Malformed("a wildcard that does not fill its level"))
@@ -179,6 +221,7 @@ fn check_filter(filter: &str) -> Result<(), CloseReason> {
 fn check_property_length(packet_type: u8, body: &[u8]) -> Result<(), CloseReason> {
     let at = match packet_type {
         packet_type::CONNECT => 10,
+        packet_type::PUBACK | packet_type::PUBREC | packet_type::PUBREL | packet_type::PUBCOMP => 3,
         packet_type::SUBSCRIBE | packet_type::UNSUBSCRIBE => 2,
         packet_type::DISCONNECT => 1,
         _ => return Ok(()),

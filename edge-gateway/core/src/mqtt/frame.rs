@@ -8,6 +8,10 @@ use super::close::CloseReason;
 pub(super) mod packet_type {
     pub(in crate::mqtt) const CONNECT: u8 = 1;
     pub(in crate::mqtt) const PUBLISH: u8 = 3;
+    pub(in crate::mqtt) const PUBACK: u8 = 4;
+    pub(in crate::mqtt) const PUBREC: u8 = 5;
+    pub(in crate::mqtt) const PUBREL: u8 = 6;
+    pub(in crate::mqtt) const PUBCOMP: u8 = 7;
     pub(in crate::mqtt) const SUBSCRIBE: u8 = 8;
     pub(in crate::mqtt) const UNSUBSCRIBE: u8 = 10;
     pub(in crate::mqtt) const DISCONNECT: u8 = 14;
@@ -15,6 +19,9 @@ pub(super) mod packet_type {
 
 /// Most bytes that a variable byte integer has (v5 1.5.5).
 const VARIABLE_LEN_MAX: usize = 4;
+
+/// The greatest variable byte integer.
+pub(super) const VARIABLE_MAX: u32 = 0x0fff_ffff;
 
 /// A packet's fixed header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,6 +21,25 @@ pub const TOPIC_ALIAS_MAX: u16 = 16;
 /// Longest topic name of a publish, in bytes; the protocol would allow 65,535. It becomes a record header.
 pub const TOPIC_LEN_MAX: usize = 4_096;
 
+/// Longest topic filter, in bytes: nothing longer matches a topic that may be published to.
+pub const FILTER_LEN_MAX: usize = TOPIC_LEN_MAX;
+
+/// Levels of a topic filter: the depth to which the tree of subscriptions is walked.
+pub const FILTER_LEVELS_MAX: usize = 128;
+
+/// QoS 1 and 2 publishes to one client whose acknowledgement is missing; a client may set a lower limit. Raising it costs
+/// memory per subscriber.
+pub const INFLIGHT_MAX: usize = 128;
+
+/// What they may take together, in bytes. A larger one is sent alone.
+pub const INFLIGHT_BYTES_MAX: usize = 1024 * 1024;
+
+/// QoS 2 publishes of one session that are stored and not released. A client that never releases is disconnected here.
+pub const UNRELEASED_MAX: u16 = 4_096;
+
+/// Messages that a connection takes from its queue before it tells that they are sent.
+pub const CREDIT_WORTH: usize = 32;
+
 /// User properties that one publish may carry.
 pub const USER_PROPERTIES_MAX: usize = 64;
 

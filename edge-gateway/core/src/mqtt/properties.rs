@@ -10,15 +10,15 @@ use super::sequence::{DeviceSequence, SequenceProperties};
 use super::text::Text;
 
 /// Property identifiers (v5 table 2-4).
-mod id {
-    pub(super) const PAYLOAD_FORMAT_INDICATOR: u8 = 0x01;
-    pub(super) const MESSAGE_EXPIRY_INTERVAL: u8 = 0x02;
-    pub(super) const CONTENT_TYPE: u8 = 0x03;
-    pub(super) const RESPONSE_TOPIC: u8 = 0x08;
-    pub(super) const CORRELATION_DATA: u8 = 0x09;
-    pub(super) const SUBSCRIPTION_IDENTIFIER: u8 = 0x0b;
-    pub(super) const TOPIC_ALIAS: u8 = 0x23;
-    pub(super) const USER_PROPERTY: u8 = 0x26;
+pub(super) mod id {
+    pub(in crate::mqtt) const PAYLOAD_FORMAT_INDICATOR: u8 = 0x01;
+    pub(in crate::mqtt) const MESSAGE_EXPIRY_INTERVAL: u8 = 0x02;
+    pub(in crate::mqtt) const CONTENT_TYPE: u8 = 0x03;
+    pub(in crate::mqtt) const RESPONSE_TOPIC: u8 = 0x08;
+    pub(in crate::mqtt) const CORRELATION_DATA: u8 = 0x09;
+    pub(in crate::mqtt) const SUBSCRIPTION_IDENTIFIER: u8 = 0x0b;
+    pub(in crate::mqtt) const TOPIC_ALIAS: u8 = 0x23;
+    pub(in crate::mqtt) const USER_PROPERTY: u8 = 0x26;
 }
 
 /// Everything that the properties of a PUBLISH say.

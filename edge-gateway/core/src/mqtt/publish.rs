@@ -8,6 +8,7 @@ use super::close::{CloseReason, PublishRefusal};
 use super::connect::MqttVersion;
 use super::frame::FixedHeader;
 use super::properties;
+use super::qos::Qos;
 use super::reader::Reader;
 use super::sequence::DeviceSequence;
 use super::text::{Text, Topic};
@@ -54,6 +55,11 @@ pub enum Delivery {
         /// Packet identifier of the client's choosing.
         packet_id: NonZeroU16,
     },
+    /// QoS 2: with a PUBREC of this packet identifier, once it is durable.
+    ExactlyOnce {
+        /// Packet identifier of the client's choosing.
+        packet_id: NonZeroU16,
+    },
 }
 
 impl Delivery {
@@ -62,16 +68,17 @@ impl Delivery {
     pub fn packet_id(self) -> Option<NonZeroU16> {
         match self {
             Self::AtMostOnce => None,
-            Self::AtLeastOnce { packet_id } => Some(packet_id),
+            Self::AtLeastOnce { packet_id } | Self::ExactlyOnce { packet_id } => Some(packet_id),
         }
     }
 
-    /// The quality of service as the protocol numbers it.
+    /// The quality of service.
     #[must_use]
-    pub fn qos(self) -> u8 {
+    pub fn qos(self) -> Qos {
         match self {
-            Self::AtMostOnce => 0,
-            Self::AtLeastOnce { .. } => 1,
+            Self::AtMostOnce => Qos::AtMostOnce,
+            Self::AtLeastOnce { .. } => Qos::AtLeastOnce,
+            Self::ExactlyOnce { .. } => Qos::ExactlyOnce,
         }
     }
 }
@@ -91,6 +98,37 @@ pub struct PublishProperties {
     pub correlation_data: Option<Bytes>,
     /// User properties in their order, without those that number the reading.
     pub user: Vec<(Text, Text)>,
+}
+
+impl PublishProperties {
+    /// The same properties in buffers of their own, for those that are kept long.
+    #[must_use]
+    pub(super) fn detached(&self) -> Self {
+        Self {
+            payload_is_utf8: self.payload_is_utf8,
+            message_expiry_s: self.message_expiry_s,
+            content_type: self.content_type.as_ref().map(Text::detached),
+            response_topic: self.response_topic.as_ref().map(Text::detached),
+            correlation_data: self.correlation_data.as_deref().map(Bytes::copy_from_slice),
+            user: (self.user.iter())
+                .map(|(name, value)| (name.detached(), value.detached()))
+                .collect(),
+        }
+    }
+
+    /// What they take in memory, roughly, in bytes.
+    pub(super) fn byte_len(&self) -> usize {
+        let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.as_bytes().len());
+        let user = self.user.iter().map(|(name, value)| {
+            2 * size_of::<Text>() + name.as_bytes().len() + value.as_bytes().len()
+        });
+        let data = self.correlation_data.as_ref().map_or(0, Bytes::len);
+        size_of::<Self>()
+            + text(&self.content_type)
+            + text(&self.response_topic)
+            + data
+            + user.sum::<usize>()
+    }
 }
 
 /// A PUBLISH as it came: well formed, its topic not resolved yet.
@@ -120,8 +158,7 @@ pub(super) fn parse(
     let qos = (header.first >> 1) & 0b11;
     match (qos, dup) {
         (0, true) => return Err(CloseReason::Malformed("DUP on a QoS 0 PUBLISH")), // [MQTT-3.3.1-2]
-        (0 | 1, _) => {}
-        (2, _) => return Err(CloseReason::QosNotSupported),
+        (0..=2, _) => {}
         _ => return Err(CloseReason::Malformed("QoS 3")), // [MQTT-3.3.1-4]
     }
     let topic = topic_name(reader.text()?)?;
@@ -130,8 +167,10 @@ pub(super) fn parse(
     } else {
         // [MQTT-2.2.1-3]
         let packet_id = NonZeroU16::new(reader.u16()?);
-        Delivery::AtLeastOnce {
-            packet_id: packet_id.ok_or(CloseReason::Protocol("packet identifier 0"))?,
+        let packet_id = packet_id.ok_or(CloseReason::Protocol("packet identifier 0"))?;
+        match qos {
+            1 => Delivery::AtLeastOnce { packet_id },
+            _ => Delivery::ExactlyOnce { packet_id },
         }
     };
     let properties = match version {

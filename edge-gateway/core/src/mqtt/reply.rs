@@ -4,18 +4,30 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use mqtt_proto::{Pid, QoS, VarBytes, v3, v5};
+use mqtt_proto::{Pid, VarBytes, v3, v5};
 
 use super::close::{CloseReason, ConnectRefusal, PublishRefusal, RejectReason};
 use super::connect::MqttVersion;
 use super::frame;
 use super::limits::{MqttLimits, TOPIC_ALIAS_MAX};
+use super::outgoing::Form;
+use super::publish::Delivery;
+use super::qos::Qos;
+use super::subscribe::{SubscribeOutcome, UnsubscribeOutcome};
 
-/// What an MQTT 5 client is told about its subscriptions.
-const NO_SUBSCRIPTIONS: &str = "subscriptions are not supported yet";
+/// Whether a CONNACK finds a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SessionPresence {
+    Absent,
+    Present,
+}
 
-/// Return code of a SUBACK for a filter that was refused (v3 3.9.3).
-const V3_SUBSCRIBE_FAILURE: u8 = 0x80;
+/// Whether a packet identifier of QoS 2 stands for anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Known,
+    Unknown,
+}
 
 /// How to talk to one client. Every method gives `None` where the version has no such packet, or where the packet is
 /// larger than the client takes: then it is not sent, as if it had been [MQTT-3.1.2-25].
@@ -43,24 +55,33 @@ impl Replies {
         }
     }
 
-    /// CONNACK of success. No session is ever present.
+    /// How PUBLISH packets to this client are written.
+    pub(super) fn form(&self) -> Form {
+        Form { version: self.version, len_max: self.len_max }
+    }
+
+    /// CONNACK of success. What it does not name is available: QoS 2, retained messages, wildcards, subscription
+    /// identifiers (v5 3.2.2.3).
     pub(super) fn connack_accepted(
         &self,
         limits: &MqttLimits,
+        session: SessionPresence,
         assigned_client_id: Option<&Arc<str>>,
         session_expiry_s: Option<u32>,
     ) -> Option<Bytes> {
+        let present = session == SessionPresence::Present;
         if self.version == MqttVersion::V311 {
-            return v3_connack(v3::ConnectReturnCode::Accepted);
+            let connack = v3::Connack::new(present, v3::ConnectReturnCode::Accepted);
+            return v3_bytes(&connack.into());
         }
-        let mut connack = v5::Connack::new(false, v5::ConnectReasonCode::Success);
+        let mut connack = v5::Connack::new(present, v5::ConnectReasonCode::Success);
         connack.properties = v5::ConnackProperties {
             session_expiry_interval: session_expiry_s,
             receive_max: Some(limits.receive_max.get()),
-            max_qos: Some(QoS::Level1),
             max_packet_size: Some(limits.packet_len_max.get()),
             assigned_client_id: assigned_client_id.cloned(),
             topic_alias_max: Some(TOPIC_ALIAS_MAX),
+            shared_subscription_available: Some(false),
             ..v5::ConnackProperties::default()
         };
         self.fitting(&connack.into())
@@ -116,50 +137,87 @@ impl Replies {
         Bytes::from_static(&[0xd0, 0x00])
     }
 
-    /// PUBACK for a publish that was refused before the store saw it.
-    pub(super) fn puback_refused(&self, id: NonZeroU16, refusal: PublishRefusal) -> Option<Bytes> {
-        self.v5_puback(id, refusal.puback_code(), &refusal.to_string())
+    /// PUBACK or PUBREC for a publish that was refused before the store saw it.
+    pub(super) fn publish_refused(
+        &self,
+        delivery: Delivery,
+        refusal: PublishRefusal,
+    ) -> Option<Bytes> {
+        self.v5_refusal(delivery, refusal.puback_code(), &refusal.to_string())
     }
 
-    /// PUBACK for a publish that the store refused.
-    pub(super) fn puback_rejected(&self, id: NonZeroU16, reason: RejectReason) -> Option<Bytes> {
-        self.v5_puback(id, reason.puback_code(), &reason.to_string())
+    /// PUBACK or PUBREC for a publish that the store refused.
+    pub(super) fn publish_rejected(
+        &self,
+        delivery: Delivery,
+        reason: RejectReason,
+    ) -> Option<Bytes> {
+        self.v5_refusal(delivery, reason.puback_code(), &reason.to_string())
     }
 
-    /// PUBCOMP for a QoS 2 publish that does not exist.
-    pub(super) fn pubcomp_unknown(&self, packet_id: NonZeroU16) -> Option<Bytes> {
+    /// PUBCOMP, for a QoS 2 publish that is known or not.
+    pub(super) fn pubcomp(&self, packet_id: NonZeroU16, flow: Flow) -> Option<Bytes> {
         let pid = pid(packet_id);
         match self.version {
             MqttVersion::V311 => v3_bytes(&v3::Packet::Pubcomp(pid)),
             MqttVersion::V5 => {
-                let code = v5::PubcompReasonCode::PacketIdentifierNotFound;
+                let code = match flow {
+                    Flow::Known => v5::PubcompReasonCode::Success,
+                    Flow::Unknown => v5::PubcompReasonCode::PacketIdentifierNotFound,
+                };
                 self.fitting(&v5::Pubcomp::new(pid, code).into())
             }
         }
     }
 
-    /// SUBACK that refuses as many filters.
-    pub(super) fn suback_refused(&self, packet_id: NonZeroU16, filters: usize) -> Option<Bytes> {
+    /// PUBREL, for a QoS 2 publish that is known or not.
+    pub(super) fn pubrel(&self, packet_id: NonZeroU16, flow: Flow) -> Option<Bytes> {
         let pid = pid(packet_id);
         match self.version {
-            MqttVersion::V311 => v3_suback_refused(packet_id, filters),
-            MqttVersion::V5 => self.v5(self.explanation(NO_SUBSCRIPTIONS), |reason_string| {
-                let code = v5::SubscribeReasonCode::ImplementationSpecificError;
-                let mut suback = v5::Suback::new(pid, vec![code; filters]);
-                suback.properties.reason_string = reason_string;
-                suback.into()
-            }),
+            MqttVersion::V311 => v3_bytes(&v3::Packet::Pubrel(pid)),
+            MqttVersion::V5 => {
+                let code = match flow {
+                    Flow::Known => v5::PubrelReasonCode::Success,
+                    Flow::Unknown => v5::PubrelReasonCode::PacketIdentifierNotFound,
+                };
+                self.fitting(&v5::Pubrel::new(pid, code).into())
+            }
         }
     }
 
-    /// UNSUBACK: none of the subscriptions existed.
-    pub(super) fn unsuback(&self, packet_id: NonZeroU16, filters: usize) -> Option<Bytes> {
+    /// SUBACK.
+    pub(super) fn suback(
+        &self,
+        packet_id: NonZeroU16,
+        outcomes: &[SubscribeOutcome],
+    ) -> Option<Bytes> {
+        match self.version {
+            MqttVersion::V311 => v3_suback(packet_id, outcomes),
+            MqttVersion::V5 => {
+                let codes = outcomes.iter().map(|outcome| outcome.v5_code()).collect();
+                self.fitting(&v5::Suback::new(pid(packet_id), codes).into())
+            }
+        }
+    }
+
+    /// UNSUBACK.
+    pub(super) fn unsuback(
+        &self,
+        packet_id: NonZeroU16,
+        outcomes: &[UnsubscribeOutcome],
+    ) -> Option<Bytes> {
         let pid = pid(packet_id);
         match self.version {
             MqttVersion::V311 => v3_bytes(&v3::Packet::Unsuback(pid)),
             MqttVersion::V5 => {
-                let code = v5::UnsubscribeReasonCode::NoSubscriptionExisted;
-                self.fitting(&v5::Unsuback::new(pid, vec![code; filters]).into())
+                let code = |outcome: &UnsubscribeOutcome| match outcome {
+                    UnsubscribeOutcome::NotFound => {
+                        v5::UnsubscribeReasonCode::NoSubscriptionExisted
+                    }
+                    UnsubscribeOutcome::Removed => v5::UnsubscribeReasonCode::Success,
+                };
+                let codes = outcomes.iter().map(code).collect();
+                self.fitting(&v5::Unsuback::new(pid, codes).into())
             }
         }
     }
@@ -172,16 +230,27 @@ impl Replies {
         })
     }
 
-    fn v5_puback(
+    fn v5_refusal(
         &self,
-        packet_id: NonZeroU16,
+        delivery: Delivery,
         code: v5::PubackReasonCode,
         reason: &str,
     ) -> Option<Bytes> {
-        self.v5(self.explanation(reason), |reason_string| {
-            let mut puback = v5::Puback::new(pid(packet_id), code);
-            puback.properties.reason_string = reason_string;
-            puback.into()
+        let packet_id = delivery.packet_id()?;
+        self.v5(self.explanation(reason), |reason_string| match delivery.qos() {
+            Qos::AtMostOnce | Qos::AtLeastOnce => {
+                let mut puback = v5::Puback::new(pid(packet_id), code);
+                puback.properties.reason_string = reason_string;
+                puback.into()
+            }
+            Qos::ExactlyOnce => {
+                // Both packets have the same codes (v5 tables 3-4 and 3-5).
+                let code = v5::PubrecReasonCode::from_u8(code as u8)
+                    .unwrap_or(v5::PubrecReasonCode::UnspecifiedError);
+                let mut pubrec = v5::Pubrec::new(pid(packet_id), code);
+                pubrec.properties.reason_string = reason_string;
+                pubrec.into()
+            }
         })
     }
 
@@ -217,13 +286,13 @@ fn v3_connack(code: v3::ConnectReturnCode) -> Option<Bytes> {
 }
 
 /// Written by hand: `mqtt-proto` 0.4.0 encodes the return code of failure as 3, which clients reject.
-fn v3_suback_refused(packet_id: NonZeroU16, filters: usize) -> Option<Bytes> {
-    let body_len = u32::try_from(2 + filters).ok()?;
-    let mut suback = BytesMut::with_capacity(filters + 7);
+fn v3_suback(packet_id: NonZeroU16, outcomes: &[SubscribeOutcome]) -> Option<Bytes> {
+    let body_len = u32::try_from(2 + outcomes.len()).ok()?;
+    let mut suback = BytesMut::with_capacity(outcomes.len() + 7);
     suback.put_u8(0x90);
     frame::put_variable(&mut suback, body_len);
     suback.put_u16(packet_id.get());
-    suback.put_bytes(V3_SUBSCRIBE_FAILURE, filters);
+    suback.extend(outcomes.iter().map(|outcome| outcome.v3_code()));
     Some(suback.freeze())
 }
 

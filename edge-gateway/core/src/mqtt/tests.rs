@@ -2,6 +2,8 @@
 
 mod acknowledgement;
 mod connecting;
+mod exactly_once;
+mod forwarding;
 mod fuzz;
 mod limits;
 mod oracle;

@@ -2,9 +2,13 @@
 //! says what holds.
 
 mod bad_input;
+mod consumer_groups;
 mod device_batches;
+mod firmware;
+mod idempotence;
 mod kafka_clients;
 mod kill;
+mod mqtt_local;
 mod mqtt_protocol;
 mod operations;
 mod outage;
@@ -12,5 +16,6 @@ mod settings;
 mod shutdown;
 mod spool_full;
 mod sync_faults;
+mod tail;
 mod up;
 mod uplink_alarm;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use e2e::{
-    Client, PATIENCE, Packet, Process, Site, SyncShim, Tool, Version, check_dense, check_present,
-    produce, read_topic, scenario, until, wait_until_delivered,
+    Client, PATIENCE, Packet, Process, Site, Subscriber, SyncShim, Tool, Version, check_dense,
+    check_present, produce, read_topic, scenario, until, wait_until_delivered,
 };
 
 const TOOLS: &[Tool] = &[Tool::Cc, Tool::Kcat];
@@ -102,6 +102,28 @@ fn no_puback_comes_when_the_sync_fails() {
         let records = read_topic(site.kafka(), "telemetry")?;
         check_dense(&records)?;
         check_present(&records, "dev1", &acked)
+    });
+}
+
+/// A local subscriber must not see what a crash could undo.
+#[test]
+fn subscribers_get_nothing_before_the_sync_and_nothing_without_it() {
+    scenario(&[Tool::Cc, Tool::Mosquitto], |stage| {
+        let site = Site::new(stage)?;
+        let shim = SyncShim::new(stage)?;
+        let mut gateway = shim.before(site.gateway()?).start()?;
+        let subscriber = Subscriber::start(site.mqtt(), "%p", &["-t", "t"])?;
+        let mut client = Client::open(site.mqtt(), Version::V5, "dev1")?;
+        shim.delay(DELAY)?;
+        let sent_at = Instant::now();
+        client.publish_only("t", b"slow")?;
+        subscriber.messages(1)?;
+        ensure!(sent_at.elapsed() >= DELAY, "it came after {:?}", sent_at.elapsed());
+        shim.fail()?;
+        client.publish_only("t", b"never stored")?;
+        check_fatal_end(&mut gateway, "spool")?;
+        ensure!(subscriber.received()? == ["slow"], "{:?}", subscriber.received()?);
+        Ok(())
     });
 }
 

@@ -36,6 +36,8 @@ fn start(stage: &Stage) -> Result<(Process, SocketAddr)> {
 fn a_reading_from_mosquitto_pub_arrives_at_kcat() {
     scenario(TOOLS, |stage| {
         let (mut process, mqtt) = start(stage)?;
+        // A reading that comes before the session does is backfill.
+        wait_until_delivered(&mut process, PATIENCE)?;
         for (version, value) in [("5", "21.5"), ("311", "21.6")] {
             let id = format!("dev{version}");
             publish_well(mqtt, &["-V", version, "-i", &id, "-t", "plant/1/temp", "-m", value])?;

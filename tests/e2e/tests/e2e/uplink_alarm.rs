@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use e2e::{
-    Client, PATIENCE, Process, Record, Site, Tool, Version, check_dense, read_topic, scenario,
-    until, wait_until_delivered,
+    Client, PATIENCE, Process, Record, Site, Tool, Version, check_dense, confluent_kafka,
+    read_topic, scenario, until, wait_until_delivered,
 };
 
 const ALARM: &str = "culvert_gateway_uplink_alarm";
@@ -68,6 +68,28 @@ fn a_broker_that_lost_its_log_is_noticed() {
         gateway.kill()?;
         gateway = site.gateway()?.start()?;
         check_stopped(&site, &mut gateway, 2 * READINGS)
+    });
+}
+
+#[test]
+fn a_deleted_topic_is_noticed_and_its_readings_are_kept() {
+    scenario(&[Tool::ConfluentKafka, Tool::Kcat], |stage| {
+        let site = Site::new(stage)?;
+        let _broker = site.broker()?.start()?;
+        let mut gateway = site.gateway()?.start()?;
+        publish(&site, "deleted with its topic")?;
+        wait_until_delivered(&mut gateway, PATIENCE)?;
+        confluent_kafka(&["delete", &site.kafka().to_string(), "telemetry"], PATIENCE)?;
+        // Nothing has told the gateway yet; it hears of it by the first reading that it sends.
+        publish(&site, "kept")?;
+        check_stopped(&site, &mut gateway, READINGS)?;
+        ensure!(gateway.logged("deleted and made anew") > 0, "the log does not say what happened");
+        gateway.kill()?;
+        gateway = site.gateway()?.start()?;
+        check_stopped(&site, &mut gateway, 2 * READINGS)?;
+        let records = read_topic(site.kafka(), "telemetry")?;
+        ensure!(records.is_empty(), "the new topic has {} records", records.len());
+        Ok(())
     });
 }
 

@@ -37,10 +37,9 @@ pub(super) struct Sdk<'m> {
     clock: ClockQuality,
     queue: u64,
     outbox: Option<SdkOutbox<'m>>,
-    /// First and last reading of each batch on its way.
-    in_flight: VecDeque<(DeviceSeq, DeviceSeq)>,
+    /// The first reading of each batch on its way.
+    in_flight: VecDeque<DeviceSeq>,
     /// What a durable queue remembers beside its batches.
-    acknowledged: DeviceSeq,
     numbered: DeviceSeq,
 }
 
@@ -60,7 +59,6 @@ impl<'m> Sdk<'m> {
             queue: rng.number(),
             outbox: None,
             in_flight: VecDeque::new(),
-            acknowledged: DeviceSeq::NONE,
             numbered: DeviceSeq::NONE,
         };
         sdk.begin(buffer)?;
@@ -109,7 +107,7 @@ impl<'m> Sdk<'m> {
         let len = outbox.payload(&publish, &mut payload);
         payload.truncate(len.map_err(|error| format!("a batch cannot be sent: {error:?}"))?);
         let (first, count) = (publish.first.0, u64::from(publish.count));
-        self.in_flight.push_back((publish.first, DeviceSeq(first + count - 1)));
+        self.in_flight.push_back(publish.first);
         Ok(Some(Publish {
             queue: self.queue,
             first,
@@ -121,8 +119,7 @@ impl<'m> Sdk<'m> {
     }
 
     pub(super) fn acknowledged(&mut self, count: usize) {
-        for (first, last) in self.in_flight.drain(..count.min(self.in_flight.len())) {
-            self.acknowledged = last;
+        for first in self.in_flight.drain(..count.min(self.in_flight.len())) {
             if let Some(outbox) = &mut self.outbox {
                 outbox.acknowledged(first);
             }
@@ -130,7 +127,7 @@ impl<'m> Sdk<'m> {
     }
 
     pub(super) fn refused(&mut self) {
-        if let (Some(outbox), Some((first, _))) = (&mut self.outbox, self.in_flight.front()) {
+        if let (Some(outbox), Some(first)) = (&mut self.outbox, self.in_flight.front()) {
             outbox.refused(*first, Refusal::Busy);
         }
     }
@@ -148,8 +145,8 @@ impl<'m> Sdk<'m> {
         match (self.memory, self.outbox.take()) {
             (Memory::Flash, Some(before)) => {
                 let resume = Resume {
-                    spool: before.spool(),
-                    acknowledged: self.acknowledged,
+                    attachment: before.attachment(),
+                    acknowledged: before.acknowledged_through(),
                     numbered: self.numbered,
                 };
                 let batcher = self.batcher(buffer)?;
@@ -164,7 +161,7 @@ impl<'m> Sdk<'m> {
     pub(super) fn reflash(&mut self, queue: u64, buffer: &'m mut Buffer) -> Result<(), String> {
         self.in_flight.clear();
         self.queue = queue;
-        (self.acknowledged, self.numbered) = (DeviceSeq::NONE, DeviceSeq::NONE);
+        self.numbered = DeviceSeq::NONE;
         self.begin(buffer)
     }
 

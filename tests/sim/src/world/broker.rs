@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use broker_coordinator::GroupSettings;
 use broker_core::{
     Answer, Asker, Broker, BrokerSettings, ClientId, ControlWrite, Effect, Event as BrokerEvent,
     Identity, Image, RequestError, SessionId, UplinkRequest,
@@ -258,7 +259,9 @@ impl World<'_> {
                     let lane = Lane::ALL[usize::from(asker.client.0 % 2 == 1)];
                     self.send_frame_down(session, lane, Bytes::from(answer.frame));
                 }
-                Effect::Answer(..) => return Err("an answer of another kind".to_owned()),
+                Effect::Answer(..) | Effect::ReadGroups(_) => {
+                    return Err("an effect that nobody has asked for".to_owned());
+                }
                 Effect::StoreControl(write) => {
                     self.broker.control_write = Some(write);
                     let stored = Event::Broker(self.broker.life, BrokerStep::ControlStored);
@@ -315,7 +318,10 @@ fn settings() -> BrokerSettings {
         advertised_port: 9092,
         auto_create_topics: false,
         default_partitions: 1,
+        replication_factor_max: 1,
         uplink_topics: BTreeSet::from([DEFAULT_TOPIC.to_owned()]),
+        offsets_partitions: 1,
+        groups: GroupSettings::default(),
     }
 }
 

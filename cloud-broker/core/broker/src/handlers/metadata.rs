@@ -17,6 +17,7 @@ use wire::limits::is_topic_name;
 use wire::offset::LeaderEpoch;
 
 use crate::broker::BrokerSettings;
+use crate::groups::is_internal;
 use crate::ids::IdSource;
 use crate::ingest::uplink_partitions;
 use crate::metadata::{Image, Metadata, NewTopic, Ticket, Topic, TopicRefused, Wish};
@@ -76,8 +77,7 @@ impl MetadataQuery {
                 let topic = NewTopic {
                     name: name.to_owned(),
                     id: ids.topic_id(),
-                    partitions: uplink_partitions(name, &settings.uplink_topics)
-                        .unwrap_or(settings.default_partitions),
+                    partitions: partitions_of_new(name, settings),
                 };
                 let code = match metadata.ensure(topic) {
                     Ok(Wish::Exists) => continue,
@@ -200,6 +200,14 @@ impl WaitingMetadata {
     }
 }
 
+/// How many partitions a topic gets that is made because somebody asked for it.
+fn partitions_of_new(name: &str, settings: &BrokerSettings) -> u32 {
+    if is_internal(name) {
+        return settings.offsets_partitions;
+    }
+    uplink_partitions(name, &settings.uplink_topics).unwrap_or(settings.default_partitions)
+}
+
 fn describe(topic: &Topic, epoch: LeaderEpoch, operations: i32) -> MetadataResponseTopic {
     let partitions = (0..topic.partitions).map(|index| MetadataResponsePartition {
         partition_index: i32::try_from(index).unwrap_or(i32::MAX),
@@ -212,6 +220,7 @@ fn describe(topic: &Topic, epoch: LeaderEpoch, operations: i32) -> MetadataRespo
     MetadataResponseTopic {
         name: Some(Text::from(topic.name.as_str())),
         topic_id: Uuid::from(topic.id),
+        is_internal: is_internal(&topic.name),
         partitions: partitions.collect(),
         topic_authorized_operations: operations,
         ..MetadataResponseTopic::default()
@@ -220,6 +229,8 @@ fn describe(topic: &Topic, epoch: LeaderEpoch, operations: i32) -> MetadataRespo
 
 fn code_of(error: TopicRefused) -> ErrorCode {
     match error {
+        // It is there now: the client finds it when it asks again.
+        TopicRefused::Exists => ErrorCode::LeaderNotAvailable,
         TopicRefused::Name => ErrorCode::InvalidTopicException,
         TopicRefused::Partitions => ErrorCode::InvalidPartitions,
         TopicRefused::Full => ErrorCode::PolicyViolation,

@@ -1,21 +1,25 @@
 //! Produce, versions 3 to 13.
 //!
 //! Every acknowledgement, `acks=1` as well as `acks=all`, waits until the batch is durable; `acks=0` gets no response.
-//! One batch per partition (Kafka's rule since version 3). Producer ids are refused as long as InitProducerId is not
-//! offered: nobody could have got one from this broker, and the uplink's half is never a Kafka client's.
+//! One batch per partition (Kafka's rule since version 3). A copy of an idempotent producer's batch is answered as the
+//! original was, and not before it. The uplink's half of the producer ids is never a Kafka client's.
 
 use broker_kafka::ErrorCode;
 use broker_kafka::generated::produce::{
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
 use broker_kafka::runtime::Text;
-use broker_log::{AppendError, Log, SlotNo};
+use broker_log::{
+    AppendError, Appended, IdempotentError, IdempotentOutcome, Log, PartitionKey, SlotNo,
+};
 use bytes::Bytes;
 use wire::limits::RECORD_BATCH_BYTES_MAX;
-use wire::record_batch::{Codec, RecordBatchError, RecordBatchHeader};
+use wire::offset::Offset;
+use wire::record_batch::{Codec, RecordBatchError, RecordBatchHeader, stamp_append_time};
 use wire::time::UnixMs;
 
 use super::{NamedBy, TopicName, partition_of};
+use crate::groups::is_internal;
 use crate::metadata::Image;
 
 /// The first version that names topics by id.
@@ -56,7 +60,21 @@ enum Acks {
 #[derive(Debug)]
 struct CheckedTopic {
     name: TopicName,
-    partitions: Vec<(i32, Result<Bytes, Refusal>)>,
+    partitions: Vec<(i32, Result<CheckedBatch, Refusal>)>,
+}
+
+/// A batch that may be appended.
+#[derive(Debug, Clone)]
+struct CheckedBatch {
+    bytes: Bytes,
+    producer: Producer,
+}
+
+/// Whether a batch can be told from a copy of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Producer {
+    Idempotent,
+    Plain,
 }
 
 /// An error for one partition, with its text.
@@ -96,7 +114,7 @@ impl CheckedProduce {
     /// Bytes of the batches.
     pub(crate) fn bytes(&self) -> usize {
         let batches = self.topics.iter().flat_map(|topic| &topic.partitions);
-        batches.map(|(_, batch)| batch.as_ref().map_or(0, Bytes::len)).sum()
+        batches.map(|(_, batch)| batch.as_ref().map_or(0, |batch| batch.bytes.len())).sum()
     }
 
     /// Appends what can be appended.
@@ -111,7 +129,7 @@ impl CheckedProduce {
                     batch.and_then(|batch| append_one(now, log, image, &name, (index, batch)));
                 partition_responses.push(match appended {
                     Ok(done) => {
-                        last_slot = last_slot.max(Some(done.slot_no));
+                        last_slot = last_slot.max(done.slot_no);
                         done.response
                     }
                     Err(refusal) => {
@@ -138,8 +156,16 @@ impl CheckedProduce {
 }
 
 struct AppendedOne {
-    slot_no: SlotNo,
+    /// Answer when this slot is durable; `None`: now.
+    slot_no: Option<SlotNo>,
     response: PartitionProduceResponse,
+}
+
+/// Where a batch is.
+struct Stored {
+    base_offset: Offset,
+    append_time: Option<UnixMs>,
+    slot_no: Option<SlotNo>,
 }
 
 fn append_one(
@@ -147,12 +173,83 @@ fn append_one(
     log: &mut Log,
     image: &Image,
     name: &TopicName,
-    (index, batch): (i32, Bytes),
+    (index, batch): (i32, CheckedBatch),
 ) -> Result<AppendedOne, Refusal> {
-    let unknown = |code| refusal(code, "this broker has no such topic or partition");
     let topic = name.find(image).map_err(unknown)?;
     let key = partition_of(topic, index).map_err(unknown)?;
-    let appended = log.append(now, key, batch).map_err(|error| match error {
+    if is_internal(&topic.name) {
+        return Err(refusal(
+            ErrorCode::InvalidTopicException,
+            "clients do not write to internal topics",
+        ));
+    }
+    if batch.bytes.len() > topic.configs.max_message_bytes() {
+        let why = "the record batch exceeds the topic's max.message.bytes";
+        return Err(refusal(ErrorCode::MessageTooLarge, why));
+    }
+    let stored = if topic.configs.is_append_time() {
+        store(now, log, key, (stamped(&batch.bytes, now), Some(now)), batch.producer)
+    } else {
+        store(now, log, key, (batch.bytes, None), batch.producer)
+    }?;
+    let log_start = log.offsets(key).map_or(-1, |offsets| offsets.log_start.0);
+    Ok(AppendedOne {
+        slot_no: stored.slot_no,
+        response: PartitionProduceResponse {
+            index,
+            base_offset: stored.base_offset.0,
+            log_append_time_ms: stored.append_time.map_or(-1, |time| time.0),
+            log_start_offset: log_start,
+            ..PartitionProduceResponse::default()
+        },
+    })
+}
+
+fn store(
+    now: UnixMs,
+    log: &mut Log,
+    key: PartitionKey,
+    (bytes, append_time): (Bytes, Option<UnixMs>),
+    producer: Producer,
+) -> Result<Stored, Refusal> {
+    let fresh = |appended: Appended| Stored {
+        base_offset: appended.base_offset,
+        append_time,
+        slot_no: Some(appended.slot_no),
+    };
+    match producer {
+        Producer::Plain => log.append(now, key, bytes).map(fresh).map_err(not_appended),
+        Producer::Idempotent => match log.append_idempotent(now, key, bytes) {
+            Ok(IdempotentOutcome::Appended(appended)) => Ok(fresh(appended)),
+            Ok(IdempotentOutcome::Duplicate { base_offset, append_time, answer_after }) => {
+                Ok(Stored { base_offset, append_time, slot_no: answer_after })
+            }
+            Err(IdempotentError::Append(error)) => Err(not_appended(error)),
+            Err(IdempotentError::Fenced) => Err(refusal(
+                ErrorCode::InvalidProducerEpoch,
+                "the producer goes on under a newer epoch",
+            )),
+            Err(IdempotentError::OutOfOrder) => Err(refusal(
+                ErrorCode::OutOfOrderSequenceNumber,
+                "the batch does not go on where its producer's last one ended",
+            )),
+        },
+    }
+}
+
+/// The batch with the broker's time.
+fn stamped(batch: &Bytes, now: UnixMs) -> Bytes {
+    let mut batch = batch.to_vec();
+    stamp_append_time(&mut batch, now);
+    Bytes::from(batch)
+}
+
+fn unknown(code: ErrorCode) -> Refusal {
+    refusal(code, "this broker has no such topic or partition")
+}
+
+fn not_appended(error: AppendError) -> Refusal {
+    match error {
         // The one retriable code that clients take as "certainly not stored".
         AppendError::Busy => {
             refusal(ErrorCode::NotEnoughReplicas, "the log has too much to write; try again")
@@ -160,18 +257,7 @@ fn append_one(
         AppendError::Invalid => refusal(ErrorCode::InvalidRecord, "not one whole record batch"),
         AppendError::TooLarge => TOO_LARGE,
         AppendError::UnknownPartition => unknown(ErrorCode::UnknownTopicOrPartition),
-    })?;
-    let log_start = log.offsets(key).map_or(-1, |offsets| offsets.log_start.0);
-    Ok(AppendedOne {
-        slot_no: appended.slot_no,
-        response: PartitionProduceResponse {
-            index,
-            base_offset: appended.base_offset.0,
-            log_append_time_ms: -1,
-            log_start_offset: log_start,
-            ..PartitionProduceResponse::default()
-        },
-    })
+    }
 }
 
 fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
@@ -205,7 +291,7 @@ const NO_TRANSACTIONS: Refusal =
     refusal(ErrorCode::InvalidTxnState, "this broker does not offer transactions yet");
 
 /// What a partition's bytes must be: one whole record batch, intact, of a kind that clients may write.
-fn check_batch(version: i16, records: Option<&Bytes>) -> Result<Bytes, Refusal> {
+fn check_batch(version: i16, records: Option<&Bytes>) -> Result<CheckedBatch, Refusal> {
     use ErrorCode as E;
     let batch = records
         .filter(|bytes| !bytes.is_empty())
@@ -225,12 +311,12 @@ fn check_batch(version: i16, records: Option<&Bytes>) -> Result<Bytes, Refusal> 
     if batch.len() > RECORD_BATCH_BYTES_MAX {
         return Err(TOO_LARGE);
     }
-    check_header(version, &header)?;
+    let producer = check_header(version, &header)?;
     header.check_crc(batch).map_err(|_| refusal(E::CorruptMessage, "the CRC does not match"))?;
-    Ok(batch.clone())
+    Ok(CheckedBatch { bytes: batch.clone(), producer })
 }
 
-fn check_header(version: i16, header: &RecordBatchHeader) -> Result<(), Refusal> {
+fn check_header(version: i16, header: &RecordBatchHeader) -> Result<Producer, Refusal> {
     use ErrorCode as E;
     if header.last_offset_delta != header.record_count - 1 {
         return Err(refusal(
@@ -256,11 +342,12 @@ fn check_header(version: i16, header: &RecordBatchHeader) -> Result<(), Refusal>
     if header.producer_id.is_uplink() {
         return Err(refusal(E::InvalidProducerIdMapping, "this producer id belongs to the uplink"));
     }
-    if header.producer_id.0 >= 0 {
-        return Err(refusal(
-            E::InvalidProducerIdMapping,
-            "idempotent producers are not offered yet; set enable.idempotence=false",
-        ));
+    if header.producer_id.0 < 0 {
+        return Ok(Producer::Plain);
     }
-    Ok(())
+    if header.producer_epoch < 0 || header.base_sequence < 0 {
+        let why = "a producer id comes with an epoch and a sequence";
+        return Err(refusal(E::InvalidRecord, why));
+    }
+    Ok(Producer::Idempotent)
 }

@@ -1,3 +1,6 @@
+use broker_kafka::generated::Request;
+use broker_kafka::generated::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
+use broker_kafka::runtime::Text;
 use bytes::Bytes;
 use wire::ids::{Lane, Partition, ProducerId, SpoolId, TopicId};
 use wire::record_batch::BatchProducer;
@@ -391,4 +394,40 @@ fn a_consumer_that_comes_first_makes_the_topics_that_gateways_want() {
     let asker = uplink.send(&Frame::Hello(hello(vec!["telemetry"], Vec::new())));
     let answer = uplink.answer(asker);
     assert_eq!(welcome_of(&answer).topics[0].partitions, 12);
+}
+
+#[test]
+fn a_deleted_topic_ends_the_session_and_comes_back_as_another() {
+    let mut uplink = Uplink::welcomed();
+    let stored = uplink.append(0, 0, 11);
+    uplink.sim.commit();
+    assert_eq!(uplink.state(stored).state, stands(1, 11));
+    // On its way to the disk when the topic goes.
+    let late = uplink.append(2, 11, 12);
+    let topics = vec![DeleteTopicState {
+        name: Some(Text::from("telemetry")),
+        topic_id: broker_kafka::runtime::Uuid::ZERO,
+    }];
+    let request = DeleteTopicsRequest { topics, ..DeleteTopicsRequest::default() };
+    uplink.sim.admin(6, Request::from(request));
+    uplink.sim.commit();
+    // A state would say that the log has lost what it had acknowledged.
+    let answer = uplink.answer(late);
+    assert_eq!(answer.close, Some(GoodbyeReason::Stopping));
+    let after = uplink.append(4, 12, 13);
+    assert_eq!(uplink.answer(after).close, Some(GoodbyeReason::Stopping));
+
+    // The next session's WELCOME has another id under the name, and nothing of the old stream.
+    uplink.sim.handle(Event::SessionGone(SESSION));
+    let old = uplink.stream();
+    let asker = uplink.send(&Frame::Hello(hello(vec!["telemetry"], vec![old])));
+    uplink.sim.store_control();
+    let answer = uplink.answer(asker);
+    let welcome = welcome_of(&answer);
+    assert_ne!(welcome.topics[0].id, old.topic);
+    assert!(welcome.states.is_empty());
+    uplink.topic = welcome.topics[0].id;
+    let first = uplink.append(0, 0, 14);
+    uplink.sim.commit();
+    assert_eq!(uplink.state(first).state, stands(1, 14));
 }

@@ -1,22 +1,27 @@
-//! The stored form of the image: `ctl/cluster`.
-//!
-//! | offset | field |
-//! |---|---|
-//! | 0 | magic `CVM1` |
-//! | 4 | format version u16, little-endian |
-//! | 6 | CRC-32C u32, little-endian, over what follows |
-//! | 10 | postcard: cluster id [16], next topic number u32, topics (name, id [16], number u32, partitions u32) |
+//! The stored form of the image: `ctl/cluster` (docs/formats/cluster.md).
+
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use wire::ids::TopicId;
 use wire::record_batch::crc32c;
 
+use super::image::DELETED_TOPICS_MAX;
 use super::{Image, TOPICS_MAX, Topic};
+use crate::topic_config::TopicConfigs;
 
 const MAGIC: &[u8; 4] = b"CVM1";
-const FORMAT: u16 = 1;
 const BODY: usize = 10;
+
+/// What this release writes.
+const FORMAT: u16 = 2;
+
+/// The format without configs, deleted topics and producer ids.
+const FORMAT_1: u16 = 1;
+
+/// Bytes of everything but topics, at most: the head, the cluster's id, two numbers and two counts.
+pub(super) const BYTES_WITHOUT_TOPICS_MAX: usize = BODY + 16 + 5 + 10 + 3 + 3;
 
 /// Why stored metadata is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -33,8 +38,10 @@ pub enum StoredError {
 struct Body<'a> {
     cluster: [u8; 16],
     next_no: u32,
+    next_pid: u64,
     #[serde(borrow)]
     topics: Vec<TopicRow<'a>>,
+    deleted: Vec<TopicId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,6 +51,16 @@ struct TopicRow<'a> {
     id: TopicId,
     no: u32,
     partitions: u32,
+    #[serde(borrow)]
+    configs: Vec<(&'a str, &'a str)>,
+}
+
+#[derive(Deserialize)]
+struct Body1<'a> {
+    cluster: [u8; 16],
+    next_no: u32,
+    #[serde(borrow)]
+    topics: Vec<(&'a str, TopicId, u32, u32)>,
 }
 
 pub(super) fn encode(image: &Image) -> Vec<u8> {
@@ -52,8 +69,15 @@ pub(super) fn encode(image: &Image) -> Vec<u8> {
         id: topic.id,
         no: topic.no,
         partitions: topic.partitions,
+        configs: topic.configs.iter().collect(),
     });
-    let body = Body { cluster: image.cluster, next_no: image.next_no, topics: topics.collect() };
+    let body = Body {
+        cluster: image.cluster,
+        next_no: image.next_no,
+        next_pid: image.next_pid,
+        topics: topics.collect(),
+        deleted: image.deleted.iter().copied().collect(),
+    };
     let mut out = postcard::to_extend(&body, vec![0; BODY])
         .expect("strings and numbers always have a postcard form, and a Vec grows");
     let crc = crc32c(&out[BODY..]);
@@ -75,19 +99,51 @@ pub(super) fn decode(version: u64, bytes: &[u8]) -> Result<Image, StoredError> {
     if u32::from_le_bytes([head[6], head[7], head[8], head[9]]) != crc32c(rest) {
         return Err(StoredError::Damaged);
     }
-    let body: Body<'_> = postcard::from_bytes(rest).map_err(|_| StoredError::Damaged)?;
-    if body.topics.len() > TOPICS_MAX {
+    let body: Option<Body<'_>> = match format {
+        FORMAT => postcard::from_bytes(rest).ok(),
+        FORMAT_1 => postcard::from_bytes(rest).ok().map(|body: Body1<'_>| body.upgraded()),
+        _ => None,
+    };
+    let body = body.ok_or(StoredError::Damaged)?;
+    if body.topics.len() > TOPICS_MAX || body.deleted.len() > DELETED_TOPICS_MAX {
         return Err(StoredError::Damaged);
     }
     let mut image = Image::empty(version, body.cluster);
     image.next_no = body.next_no;
+    image.next_pid = body.next_pid;
+    image.deleted = VecDeque::from(body.deleted);
     for row in body.topics {
+        let own = |text: &str| text.to_owned();
+        let set: BTreeMap<_, _> =
+            row.configs.into_iter().map(|(name, value)| (own(name), own(value))).collect();
         image.insert(Topic {
-            name: row.name.to_owned(),
+            name: own(row.name),
             id: row.id,
             no: row.no,
             partitions: row.partitions,
+            configs: TopicConfigs::stored(set),
         });
     }
     Ok(image)
+}
+
+impl<'a> Body1<'a> {
+    fn upgraded(self) -> Body<'a> {
+        let topics = self.topics.into_iter();
+        Body {
+            cluster: self.cluster,
+            next_no: self.next_no,
+            next_pid: 0,
+            topics: topics
+                .map(|(name, id, no, partitions)| TopicRow {
+                    name,
+                    id,
+                    no,
+                    partitions,
+                    configs: Vec::new(),
+                })
+                .collect(),
+            deleted: Vec::new(),
+        }
+    }
 }

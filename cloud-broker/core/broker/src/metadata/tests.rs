@@ -22,8 +22,9 @@ fn a_topic_is_visible_only_when_it_is_stored() {
     assert_eq!(metadata.ensure(new("b", 3, 1)), Ok(Wish::Staged(Ticket(2))));
     assert_eq!(metadata.poll_write(), None);
 
-    let (ticket, made) = metadata.stored(2);
-    assert_eq!((ticket, made.len()), (Ticket(1), 1));
+    let changes = metadata.stored(2);
+    assert_eq!((changes.ticket, changes.made.len()), (Ticket(1), 1));
+    assert!(changes.deleted.is_empty() && changes.producer_ids.is_empty());
     let a = metadata.image().by_name("a").unwrap();
     assert_eq!((a.id, a.no, a.partitions), (TopicId([1; 16]), 1, 3));
     assert_eq!(metadata.image().by_id(TopicId([1; 16])), Some(a));
@@ -31,8 +32,7 @@ fn a_topic_is_visible_only_when_it_is_stored() {
 
     let write = metadata.poll_write().unwrap();
     assert_eq!(write.expected_version, 2);
-    let (_, made) = metadata.stored(3);
-    assert_eq!(made[0].no, 2);
+    assert_eq!(metadata.stored(3).made[0].no, 2);
     assert_eq!(
         Image::load(3, &write.bytes).as_ref(),
         Ok(metadata.image()),
@@ -87,15 +87,170 @@ fn damaged_and_newer_content_is_not_read() {
         assert_eq!(cut, Err(StoredError::Damaged), "cut at {at}");
     }
     let mut newer = good;
-    newer[4] = 2;
-    assert_eq!(Image::load(1, &newer), Err(StoredError::Newer(2)));
+    newer[4] = 3;
+    assert_eq!(Image::load(1, &newer), Err(StoredError::Newer(3)));
+}
+
+/// Carries out the next write.
+fn store(metadata: &mut Metadata) -> Changes {
+    let write = metadata.poll_write().unwrap();
+    metadata.stored(write.expected_version + 1)
+}
+
+#[test]
+fn a_deleted_topic_leaves_its_id_and_its_number_is_not_used_again() {
+    let mut metadata = empty();
+    metadata.ensure(new("a", 1, 3)).unwrap();
+    store(&mut metadata);
+    let id = TopicId([1; 16]);
+    assert_eq!(metadata.delete(id), Ticket(2));
+    assert_eq!(metadata.delete(id), Ticket(2), "it is staged");
+    assert!(metadata.image().by_id(id).is_some(), "not stored yet");
+    let write = metadata.poll_write().unwrap();
+    assert_eq!(metadata.delete(id), Ticket(2), "it is in flight");
+    // A topic of the same name may be made behind the deletion.
+    let again = metadata.create(new("a", 2, 1), TopicConfigs::default());
+    assert_eq!(again, Ok(Ticket(3)));
+    let changes = metadata.stored(write.expected_version + 1);
+    assert_eq!((changes.ticket, &changes.deleted[0].name[..]), (Ticket(2), "a"));
+    assert!(metadata.image().is_empty() && metadata.image().was_deleted(id));
+    let changes = store(&mut metadata);
+    assert_eq!((changes.made[0].no, changes.deleted.len()), (2, 0));
+    let image = metadata.image();
+    assert_eq!((image.by_name("a").unwrap().id, image.partitions()), (TopicId([2; 16]), 1));
+    assert!(image.was_deleted(id), "as long as anybody may ask");
+    assert_eq!(image.next_topic_no(), 3);
+}
+
+#[test]
+fn a_topic_is_made_once() {
+    let mut metadata = empty();
+    let create =
+        |metadata: &mut Metadata, id| metadata.create(new("a", id, 1), TopicConfigs::default());
+    assert_eq!(create(&mut metadata, 1), Ok(Ticket(1)));
+    assert_eq!(create(&mut metadata, 2), Err(TopicRefused::Exists), "staged");
+    let write = metadata.poll_write().unwrap();
+    assert_eq!(create(&mut metadata, 3), Err(TopicRefused::Exists), "in flight");
+    metadata.stored(write.expected_version + 1);
+    assert_eq!(create(&mut metadata, 4), Err(TopicRefused::Exists), "there");
+    assert_eq!(metadata.poll_write(), None);
+}
+
+#[test]
+fn the_oldest_deletions_are_forgotten() {
+    let mut image = Image::load(1, &Image::first([7; 16])).unwrap();
+    let topics = u32::try_from(DELETED_TOPICS_MAX).unwrap() + 2;
+    let id = |no: u32| {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&no.to_le_bytes());
+        TopicId(id)
+    };
+    for no in 0..topics {
+        let configs = TopicConfigs::default();
+        image.insert(Topic { name: "t".to_owned(), id: id(no), no, partitions: 1, configs });
+        image.delete(id(no));
+    }
+    assert_eq!(
+        [0, 1, 2, topics - 1].map(|no| image.was_deleted(id(no))),
+        [false, false, true, true]
+    );
+    assert_eq!(image.bytes_max(), stored::BYTES_WITHOUT_TOPICS_MAX + 16 * DELETED_TOPICS_MAX);
+    assert!(Image::load(1, &stored::encode(&image)).is_ok());
+}
+
+#[test]
+fn the_stored_form_is_bounded() {
+    let mut metadata = empty();
+    let value = "x".repeat(crate::topic_config::CONFIG_VALUE_BYTES_MAX);
+    let name = "leader.replication.throttled.replicas";
+    let configs = TopicConfigs::parse([(name, Some(&value[..]))]).unwrap();
+    let mut made = 0;
+    let refused = loop {
+        let topic = new(&format!("{:0>200}", made), 1, 1);
+        let topic = NewTopic { id: TopicId(u128::to_le_bytes(made)), ..topic };
+        match metadata.create(topic, configs.clone()) {
+            Ok(_) => made += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused, TopicRefused::Full);
+    assert!(made < TOPICS_MAX as u128, "{made}");
+    let bytes = metadata.poll_write().unwrap().bytes.len();
+    assert!(bytes <= IMAGE_BYTES_MAX && bytes > IMAGE_BYTES_MAX / 10 * 9, "{bytes}");
+}
+
+#[test]
+fn producer_ids_are_given_out_only_when_their_reservation_is_stored() {
+    let mut metadata = empty();
+    assert_eq!(metadata.reserve_producer_ids(), Some(Ticket(1)));
+    assert_eq!(metadata.reserve_producer_ids(), Some(Ticket(1)), "one reservation for all");
+    let write = metadata.poll_write().unwrap();
+    assert_eq!(metadata.reserve_producer_ids(), Some(Ticket(1)), "it is in flight");
+    let changes = metadata.stored(write.expected_version + 1);
+    assert_eq!(changes.producer_ids, 0..1_000);
+    // The next life begins behind them, whether they were used or not.
+    let mut next = Metadata::new(Image::load(2, &write.bytes).unwrap());
+    assert_eq!(next.reserve_producer_ids(), Some(Ticket(1)));
+    assert_eq!(store(&mut next).producer_ids, 1_000..2_000);
+    // A reservation that was not stored is made again, with the same ids: nobody has them.
+    next.reserve_producer_ids();
+    next.poll_write().unwrap();
+    next.not_stored();
+    assert_eq!(next.reserve_producer_ids(), Some(Ticket(3)));
+    assert_eq!(store(&mut next).producer_ids, 2_000..3_000);
+}
+
+#[test]
+fn the_uplinks_producer_ids_are_never_reserved() {
+    let mut image = Image::load(1, &Image::first([7; 16])).unwrap();
+    image.next_pid = (1 << 62) - 1_000;
+    let mut metadata = Metadata::new(image);
+    assert!(metadata.reserve_producer_ids().is_some());
+    assert_eq!(store(&mut metadata).producer_ids.end, 1 << 62);
+    assert_eq!(metadata.reserve_producer_ids(), None);
+    assert!(metadata.image().next_pid <= 1 << 62);
+}
+
+#[test]
+fn what_was_staged_behind_a_failed_write_goes_with_it() {
+    let mut metadata = empty();
+    metadata.ensure(new("a", 1, 1)).unwrap();
+    metadata.poll_write().unwrap();
+    assert_eq!(metadata.ensure(new("b", 2, 1)), Ok(Wish::Staged(Ticket(2))));
+    assert_eq!(metadata.not_stored(), Ticket(2));
+    assert_eq!(metadata.poll_write(), None);
+    assert_eq!(metadata.ensure(new("b", 2, 1)), Ok(Wish::Staged(Ticket(3))));
+    assert_eq!(store(&mut metadata).made[0].no, 1);
 }
 
 #[test]
 fn the_stored_form_is_held_still() {
+    let golden = include_bytes!("../../tests/golden/cluster-v2.bin");
+    let mut metadata = empty();
+    metadata.ensure(new("telemetry", 1, 12)).unwrap();
+    metadata.ensure(new("gone", 2, 1)).unwrap();
+    let set = [("max.message.bytes", Some("1000")), ("cleanup.policy", Some("compact"))];
+    let configs = TopicConfigs::parse(set).unwrap();
+    metadata.create(new("compacted", 3, 200), configs).unwrap();
+    metadata.ensure(new("also-gone", 4, 1)).unwrap();
+    metadata.reserve_producer_ids().unwrap();
+    store(&mut metadata);
+    metadata.reserve_producer_ids().unwrap();
+    metadata.delete(TopicId([2; 16]));
+    metadata.delete(TopicId([4; 16]));
+    let bytes = metadata.poll_write().unwrap().bytes;
+    assert_eq!(bytes, golden);
+    metadata.stored(3);
+    assert_eq!(Image::load(3, golden).as_ref(), Ok(metadata.image()));
+}
+
+#[test]
+fn the_first_format_is_read() {
+    let image = Image::load(1, include_bytes!("../../tests/golden/cluster-v1.bin")).unwrap();
     let mut metadata = empty();
     metadata.ensure(new("telemetry", 1, 12)).unwrap();
     metadata.ensure(new("culvert.gateways", 2, 1)).unwrap();
-    let bytes = metadata.poll_write().unwrap().bytes;
-    assert_eq!(bytes, include_bytes!("../../tests/golden/cluster-v1.bin"));
+    metadata.poll_write().unwrap();
+    metadata.stored(1);
+    assert_eq!(&image, metadata.image());
 }

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use wire::offset::Offset;
+use wire::record_batch::RecordBatchHeader;
+use wire::time::UnixMs;
+
 use super::chain::{Chain, ChainFile, Chains, FIRST_SLOT_POS, read_slot, scan};
 use super::{
     CorruptionKind, LastChain, Recovered, RecoveryError, RecoveryReport, TailRewrite, TornTail,
@@ -10,13 +14,15 @@ use super::{
 use crate::ids::{PartitionKey, SlotNo, TopicNo};
 use crate::mutant::{self, Mutant};
 use crate::partition::{PartitionLog, Run};
-use crate::slot::{ControlBody, ExpectedSlot, Slot, SlotBody};
+use crate::producer::{ProducerBatch, Producers};
+use crate::slot::{ControlBody, ExpectedSlot, RunEntry, Slot, SlotBody};
 use crate::uplink_stream::UplinkStreams;
 
 pub(super) struct Replay<'s, S> {
     source: &'s mut S,
     partitions: BTreeMap<PartitionKey, PartitionLog>,
     streams: UplinkStreams,
+    producers: Producers,
     last_chain: Option<LastChain>,
     rewrite: Option<TailRewrite>,
     report: RecoveryReport,
@@ -35,6 +41,7 @@ impl<'s, S: WalSource> Replay<'s, S> {
             source,
             partitions: BTreeMap::new(),
             streams: UplinkStreams::default(),
+            producers: Producers::default(),
             last_chain: None,
             rewrite: None,
             report: RecoveryReport::default(),
@@ -54,7 +61,7 @@ impl<'s, S: WalSource> Replay<'s, S> {
         while Some(at.expected.slot_no) != chain.end {
             let file = &chain.files[at.file];
             if let Ok((slot, bytes)) = read_slot(self.source, file, at.pos, &at.expected)? {
-                self.apply(file, at.pos, &slot)?;
+                self.apply(file, at.pos, (&slot, &bytes))?;
                 self.rewrite = Some(TailRewrite {
                     file_no: file.file_no,
                     pieces: vec![(0, file.header.clone()), (at.pos, bytes)],
@@ -111,7 +118,7 @@ impl<'s, S: WalSource> Replay<'s, S> {
         &mut self,
         file: &ChainFile,
         pos: u64,
-        slot: &Slot,
+        (slot, bytes): (&Slot, &[u8]),
     ) -> Result<(), RecoveryError<S::Error>> {
         let inconsistent = || {
             let kind = CorruptionKind::Inconsistent { slot_no: slot.header.head.slot_no };
@@ -136,6 +143,7 @@ impl<'s, S: WalSource> Replay<'s, S> {
             partition.append_through(entry.last_offset);
             let append_ms = slot.header.head.append_ms;
             partition.run_durable(Run::new(entry, append_ms, file.file_no, slot_pos));
+            self.note_producers(entry, append_ms, bytes).ok_or_else(inconsistent)?;
         }
         for entry in uplinks.iter().filter(|_| !mutant::is(Mutant::StreamsNotRecovered)) {
             if !self.streams.fits(&entry.append) {
@@ -145,6 +153,25 @@ impl<'s, S: WalSource> Replay<'s, S> {
             self.streams.note_durable(&entry.append);
         }
         Ok(())
+    }
+
+    /// Takes in what the batches of a run say of their producers; `None` if the run is not what its entry says.
+    fn note_producers(&mut self, entry: &RunEntry, now: UnixMs, slot: &[u8]) -> Option<()> {
+        let start = entry.pos as usize;
+        let mut rest = slot.get(start..start + entry.len as usize)?;
+        let mut next = entry.base_offset;
+        for _ in 0..entry.batches {
+            let header = RecordBatchHeader::parse(rest).ok()?;
+            if header.base_offset != next {
+                return None;
+            }
+            next = Offset(next.0.checked_add(i64::from(header.last_offset_delta) + 1)?);
+            if let Some(batch) = ProducerBatch::of(entry.key, &header) {
+                self.producers.note(now, &batch, header.base_offset);
+            }
+            rest = &rest[header.total_len..];
+        }
+        (rest.is_empty() && next == entry.last_offset.plus(1)).then_some(())
     }
 
     pub(super) fn finish(self, chains: Chains) -> Recovered {
@@ -157,6 +184,7 @@ impl<'s, S: WalSource> Replay<'s, S> {
             next_topic_no: TopicNo(greatest.map_or(0, |no| no.saturating_add(1))),
             partitions: self.partitions,
             streams: self.streams,
+            producers: self.producers,
             last_chain: self.last_chain,
         }
     }

@@ -31,7 +31,7 @@ pub fn key(topic: u32, partition: u32) -> PartitionKey {
 }
 
 pub fn plain_producer() -> BatchProducer {
-    BatchProducer { id: ProducerId(7), epoch: StreamEpoch::FIRST, base: StreamSeq::ZERO }
+    BatchProducer { id: ProducerId(-1), epoch: StreamEpoch(-1), base: StreamSeq::ZERO }
 }
 
 /// A batch of `records` whose values are `bytes` long in all and say `name`; `timestamp` is the greatest.

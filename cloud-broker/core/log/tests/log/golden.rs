@@ -13,7 +13,7 @@ use broker_log::{
     encode_control, encode_data,
 };
 
-use crate::batches::{batch, batch_of, key};
+use crate::batches::{batch_of, key};
 
 const ME: Incarnation = Incarnation([
     0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f,
@@ -84,12 +84,15 @@ fn a_data_slot_with_an_uplink_entry() {
         bytes,
         uplink,
     };
+    let kafkas =
+        BatchProducer { id: ProducerId(7), epoch: StreamEpoch::FIRST, base: StreamSeq::ZERO };
+    let batch = |name| batch_of(kafkas, name, 1, 8, 1_000);
     let head = head(9, 0xdead_beef);
     let slot = encode_data(
         &head,
         vec![
-            place(key(2, 1), 40, 1, batch(1, 1, 8), None),
-            place(key(0, 6), 7, 1, batch(2, 1, 8), None),
+            place(key(2, 1), 40, 1, batch(1), None),
+            place(key(0, 6), 7, 1, batch(2), None),
             place(key(2, 1), 41, 2, batch_of(producer, 3, 2, 16, 1_000), Some(append)),
         ],
     );
@@ -107,5 +110,5 @@ fn a_data_slot_with_an_uplink_entry() {
         panic!("one uplink batch");
     };
     assert_eq!(uplink.append, append);
-    assert_eq!(u64::from(uplink.pos), u64::from(second.pos) + batch(1, 1, 8).len() as u64);
+    assert_eq!(u64::from(uplink.pos), u64::from(second.pos) + batch(1).len() as u64);
 }

@@ -8,5 +8,6 @@ mod crash;
 mod disk;
 mod engine;
 mod golden;
+mod producers;
 mod reads;
 mod uplink;

@@ -170,7 +170,7 @@ fn first_sent(connect: &[u8], bytes: &[u8]) -> Vec<u8> {
     let mut rig = Rig::open_with(V5, MqttLimits::default(), connect);
     let sent = rig.feed_raw(bytes).into_iter().find_map(|output| match output {
         Output::Send(bytes) => Some(bytes.to_vec()),
-        Output::Connect(_) | Output::Publish(_) | Output::Refused(_) | Output::Close(_) => None,
+        _ => None,
     });
     sent.unwrap()
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::rig::{ENTROPY, Rig, V5, V311, connect, connect_with, packet, properties, string, user};
 use crate::mqtt::{
-    CLIENT_ID_LEN_MAX, CloseReason, ConnectRefusal, ConnectRequest, MqttLimits, MqttVersion, Output,
+    CLIENT_ID_LEN_MAX, CloseReason, ConnectRefusal, ConnectRequest, MqttLimits, MqttVersion,
+    Output, SessionGrant,
 };
 
 fn request(version: MqttVersion, bytes: &[u8]) -> ConnectRequest {
@@ -31,6 +32,7 @@ fn what_a_connect_says_reaches_the_shell() {
             clean_start,
             keep_alive_s: 60,
             session_expiry_s,
+            will: None,
         };
         let got = request(version, &bytes);
         assert_eq!(got, expected);
@@ -48,12 +50,12 @@ fn a_client_without_identifier_gets_one() {
     }
 }
 
-/// The CONNACK, byte for byte: session present 0, receive maximum 1,024, maximum QoS 1, maximum packet size 1 MiB,
-/// topic alias maximum 16; session expiry 0 where the client wanted more; the identifier where one was made.
+/// The CONNACK, byte for byte: session present 0, receive maximum 1,024, maximum packet size 1 MiB, topic alias maximum
+/// 16, no shared subscriptions; the identifier where one was made. What is not named is available.
 #[test]
 fn connacks_of_success_are_golden() {
-    let limits = b"\x21\x04\x00\x24\x01\x27\x00\x10\x00\x00";
-    let alias = b"\x22\x00\x10";
+    let limits = b"\x21\x04\x00\x27\x00\x10\x00\x00";
+    let alias = b"\x22\x00\x10\x2a\x00";
     let assigned = [vec![0x12], string(format!("auto-{ENTROPY:032x}"))].concat();
     let expiry: &[u8] = &[0x11, 0, 0, 0, 9];
     let connack5 = |parts: &[&[u8]]| packet(0x20, &[&[0, 0], &properties(parts)]);
@@ -61,11 +63,7 @@ fn connacks_of_success_are_golden() {
         (V311, connect(V311), vec![0x20, 2, 0, 0]),
         (V311, connect_with(V311, 0, 0, &[], &[&string("x")]), vec![0x20, 2, 0, 0]),
         (V5, connect(V5), connack5(&[limits, alias])),
-        (
-            V5,
-            connect_with(V5, 0, 0, &[expiry], &[&string("x")]),
-            connack5(&[&[0x11, 0, 0, 0, 0], limits, alias]),
-        ),
+        (V5, connect_with(V5, 0, 0, &[expiry], &[&string("x")]), connack5(&[limits, alias])),
         (V5, connect_with(V5, 0b10, 0, &[], &[&string("")]), connack5(&[limits, &assigned, alias])),
     ];
     for (version, bytes, expected) in table {
@@ -112,13 +110,13 @@ fn foreign_and_unsupported_protocols() {
 #[test]
 fn what_this_server_does_not_offer() {
     let id = string("x");
-    let will3 = [string("x"), string("t"), string("bye")].concat();
-    let will5 = [string("x"), vec![0], string("t"), string("bye")].concat();
+    let will3 = [string("x"), string("$SYS"), string("bye")].concat();
+    let will5 = [string("x"), vec![0], string("culvert/v1/x/batch"), string("bye")].concat();
     let long = string("x".repeat(CLIENT_ID_LEN_MAX + 1));
     let method: &[u8] = &[&[0x15], string("SCRAM").as_slice()].concat();
     check_refused(vec![
-        (V311, connect_with(V311, 0b0000_0110, 0, &[], &[&will3]), Some("0x03"), "wills"),
-        (V5, connect_with(V5, 0b0010_1110, 0, &[], &[&will5]), Some("0x83"), "wills"),
+        (V311, connect_with(V311, 0b0000_0110, 0, &[], &[&will3]), Some("0x05"), "a will"),
+        (V5, connect_with(V5, 0b0010_1110, 0, &[], &[&will5]), Some("0x90"), "a will"),
         (V311, connect_with(V311, 0, 0, &[], &[&string("")]), Some("0x02"), "identifier"),
         (V311, connect_with(V311, 2, 0, &[], &[&long]), Some("0x02"), "identifier"),
         (V5, connect_with(V5, 2, 0, &[], &[&long]), Some("0x85"), "identifier"),
@@ -228,9 +226,9 @@ fn nothing_is_read_before_the_decision() {
     assert!(!rig.connection.wants_input());
     assert!(matches!(rig.connection.poll_output(), Some(Output::Connect(_))));
     assert_eq!(rig.connection.poll_output(), None);
-    rig.connection.accept_connect(rig.now);
+    rig.connection.accept_connect(rig.now, SessionGrant::default());
     assert_eq!(rig.feed(&[]), ["send CONNACK 0x00", "send PINGRESP"]);
-    rig.connection.accept_connect(rig.now);
+    rig.connection.accept_connect(rig.now, SessionGrant::default());
     assert_eq!(rig.feed(&[]), [""; 0], "there is nothing to accept any more");
 }
 

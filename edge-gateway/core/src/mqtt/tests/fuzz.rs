@@ -1,16 +1,17 @@
 //! Bytes at random, packets gone wrong, and streams cut anywhere. Every failure prints its seed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::BytesMut;
 use wire::seq::DeviceSeq;
 use wire::time::MonoMs;
 
+use super::forwarding::forward;
 use super::rig::{
-    Rig, V5, V311, connect, connect_with, packet, properties, publish_with, publish0, publish1,
-    string, user,
+    Rig, V5, V311, answer, connect, connect_with, packet, properties, publish_with, publish0,
+    publish1, string, user,
 };
-use crate::mqtt::{Connection, MqttLimits, MqttVersion, Output, RejectReason};
+use crate::mqtt::{Connection, MqttLimits, MqttVersion, Output, Qos, RejectReason};
 
 /// Connections per test; each lives through several inputs.
 pub(super) const ROUNDS: u64 = 100_000;
@@ -43,10 +44,12 @@ impl Random {
 struct Shell {
     connection: Connection,
     buf: BytesMut,
-    /// Packet identifiers (0 for QoS 0) of publishes that have no answer yet.
-    pending: VecDeque<u16>,
+    /// First byte of the acknowledgement (0 for QoS 0) and packet identifier of publishes that have no answer yet.
+    pending: VecDeque<(u8, u16)>,
     /// Acknowledgements of success that may leave, in their order.
-    owed: VecDeque<u16>,
+    owed: VecDeque<(u8, u16)>,
+    /// Packet identifiers of QoS 2 publishes that were committed: their PUBREC may leave again.
+    durable: BTreeSet<u16>,
     closed: bool,
 }
 
@@ -57,6 +60,7 @@ impl Shell {
             buf: BytesMut::new(),
             pending: VecDeque::new(),
             owed: VecDeque::new(),
+            durable: BTreeSet::new(),
             closed: false,
         }
     }
@@ -67,13 +71,16 @@ impl Shell {
             self.connection.handle_input(MonoMs(now), &mut self.buf);
             let mut asked = false;
             while let Some(output) = self.connection.poll_output() {
-                asked |= matches!(output, Output::Connect(_));
+                asked |= matches!(
+                    output,
+                    Output::Connect(_) | Output::Subscribe(_) | Output::Unsubscribe(_)
+                );
                 self.take(&output);
+                answer(&mut self.connection, MonoMs(now), &output);
             }
             if !asked {
                 break;
             }
-            self.connection.accept_connect(MonoMs(now));
         }
     }
 
@@ -82,22 +89,36 @@ impl Shell {
         match output {
             Output::Publish(publish) => {
                 let id = publish.delivery.packet_id().map_or(0, std::num::NonZero::get);
-                self.pending.push_back(id);
+                let first = match publish.delivery.qos() {
+                    Qos::AtMostOnce => 0,
+                    Qos::AtLeastOnce => 0x40,
+                    Qos::ExactlyOnce => 0x50,
+                };
+                self.pending.push_back((first, id));
                 assert!(!publish.topic.as_str().is_empty());
                 assert!(!publish.topic.as_str().contains(['+', '#', '\0']));
             }
             Output::Send(bytes) => self.check_acknowledgements(bytes),
             Output::Close(_) => self.closed = true,
-            Output::Connect(_) | Output::Refused(_) => {}
+            Output::Connect(_)
+            | Output::Dropped(_)
+            | Output::Refused(_)
+            | Output::Subscribe(_)
+            | Output::Unsubscribe(_) => {}
         }
     }
 
-    /// Every PUBACK of success must be owed, and the oldest of those.
+    /// Every PUBACK and PUBREC of success must be owed, and the oldest of those; a PUBREC may be said again.
     fn check_acknowledgements(&mut self, mut bytes: &[u8]) {
         while let [first, len, rest @ ..] = bytes {
-            if let (0x40, 2, [high, low, ..]) = (*first, *len, rest) {
+            if let (0x40 | 0x50, 2, [high, low, ..]) = (*first, *len, rest) {
                 let id = u16::from_be_bytes([*high, *low]);
-                assert_eq!(Some(id), self.owed.pop_front(), "an acknowledgement without a commit");
+                if self.owed.front() == Some(&(*first, id)) {
+                    self.owed.pop_front();
+                } else {
+                    let again = *first == 0x50 && self.durable.contains(&id);
+                    assert!(again, "an acknowledgement without a commit");
+                }
             }
             let Some(next) = rest.get(usize::from(*len)..) else {
                 break;
@@ -106,10 +127,21 @@ impl Shell {
         }
     }
 
+    /// Somebody publishes what this client subscribed to.
+    fn forward(&mut self, now: u64, random: &mut Random) {
+        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][random.below(3)];
+        for _ in 0..random.below(4) {
+            self.connection.forward(forward(qos, "x"));
+        }
+        self.connection.fill(MonoMs(now), random.below(64));
+        self.input(now, &[]);
+    }
+
     fn answer(&mut self, now: u64, random: &mut Random) {
         let count = random.below(self.pending.len() + 1);
-        let committed = self.pending.drain(..count).filter(|&id| id != 0);
+        let committed = self.pending.drain(..count).filter(|(first, _)| *first != 0);
         self.owed.extend(committed);
+        self.durable.extend(self.owed.iter().filter(|(first, _)| *first == 0x50).map(|(_, id)| id));
         self.connection.committed(MonoMs(now), count);
         if !self.pending.is_empty() && random.below(20) == 0 {
             let sequence =
@@ -137,6 +169,9 @@ fn corpus(version: MqttVersion) -> Vec<Vec<u8>> {
         packet(0xa2, &[&[0, 9], props, &string("a/#")]),
         packet(0x62, &[&[0, 3]]),
         packet(0x40, &[&[0, 3]]),
+        packet(0x50, &[&[0, 1]]),
+        packet(0x70, &[&[0, 1]]),
+        packet(0x62, &[&[0, 1]]),
         vec![0xc0, 0],
         vec![0xd0, 0],
         vec![0xe0, 0],
@@ -233,8 +268,10 @@ fn packets_gone_wrong_do_no_harm() {
                 mutate(&mut random, &mut bytes);
             }
             shell.input(now, &bytes);
-            if random.below(3) == 0 {
-                shell.answer(now, &mut random);
+            match random.below(6) {
+                0 | 1 => shell.answer(now, &mut random),
+                2 => shell.forward(now, &mut random),
+                _ => {}
             }
         }
         shell.connection.handle_timeout(MonoMs(u64::MAX));

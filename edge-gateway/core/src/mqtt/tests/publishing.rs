@@ -9,8 +9,8 @@ use super::rig::{
     user,
 };
 use crate::mqtt::{
-    DeviceSequence, Output, Publish, PublishProperties, PublishRefusal, Refused, TOPIC_LEN_MAX,
-    Text, USER_PROPERTIES_LEN_MAX, USER_PROPERTIES_MAX,
+    DeviceSequence, Output, Publish, PublishProperties, PublishRefusal, Qos, Refused,
+    TOPIC_LEN_MAX, Text, USER_PROPERTIES_LEN_MAX, USER_PROPERTIES_MAX,
 };
 
 fn text(text: &str) -> Text {
@@ -42,7 +42,10 @@ fn every_field_of_a_publish() {
     let publish = published(Rig::open(V5).feed_raw(&bytes).remove(0));
     assert_eq!(publish.topic.as_str(), "a/ü");
     assert_eq!(publish.payload, &b"\xff\0"[..]);
-    assert_eq!((publish.delivery.qos(), publish.retain, publish.dup), (1, true, true));
+    assert_eq!(
+        (publish.delivery.qos(), publish.retain, publish.dup),
+        (Qos::AtLeastOnce, true, true)
+    );
     assert_eq!(publish.delivery.packet_id().unwrap().get(), 0x102);
     assert_eq!(
         publish.sequence,
@@ -169,7 +172,7 @@ fn a_refused_qos_0_publish_is_only_reported() {
     let mut rig = Rig::open(V5);
     let outputs = rig.feed_raw(&publish0(V5, "$SYS/x", b"x"));
     let Output::Refused(Refused { topic, delivery, refusal }) = &outputs[0] else { panic!() };
-    assert_eq!((topic.as_str(), delivery.qos()), ("$SYS/x", 0));
+    assert_eq!((topic.as_str(), delivery.qos()), ("$SYS/x", Qos::AtMostOnce));
     assert_eq!(*refusal, PublishRefusal::ReservedTopic);
     assert_eq!(outputs.len(), 1);
     assert_eq!(rig.feed(&[0xc0, 0]), ["send PINGRESP"]);

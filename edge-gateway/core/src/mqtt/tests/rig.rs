@@ -1,10 +1,15 @@
 //! A connection under test with its shell's part played, and packets to feed it.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
-use mqtt_proto::{v3, v5};
+use mqtt_proto::{QosPid, v3, v5};
 use wire::time::MonoMs;
 
-use crate::mqtt::{Connection, MqttLimits, MqttVersion, Output};
+use crate::mqtt::{
+    Connection, Filter, MqttLimits, MqttVersion, Output, SessionGrant, SubscribeOutcome,
+    SubscriptionOptions, UnsubscribeOutcome,
+};
 
 pub(super) use MqttVersion::{V5, V311};
 
@@ -79,6 +84,17 @@ pub(super) fn publish1(version: MqttVersion, id: u16, topic: &str, payload: &[u8
     packet(0x32, &[&string(topic), &id.to_be_bytes(), props, payload])
 }
 
+/// A QoS 2 PUBLISH.
+pub(super) fn publish2(version: MqttVersion, id: u16, topic: &str, payload: &[u8]) -> Vec<u8> {
+    let props: &[u8] = if version == V5 { &[0] } else { &[] };
+    packet(0x34, &[&string(topic), &id.to_be_bytes(), props, payload])
+}
+
+/// A PUBREL.
+pub(super) fn pubrel(id: u16) -> Vec<u8> {
+    packet(0x62, &[&id.to_be_bytes()])
+}
+
 /// An MQTT 5 PUBLISH of QoS 1 to `t` with these properties and payload `x`.
 pub(super) fn publish_with(id: u16, props: &[&[u8]]) -> Vec<u8> {
     publish1_with(id, "t", props)
@@ -94,6 +110,8 @@ pub(super) struct Rig {
     pub(super) connection: Connection,
     pub(super) buf: BytesMut,
     pub(super) now: MonoMs,
+    /// What the next client is let in with, if not with a new session.
+    pub(super) grant: Option<SessionGrant>,
     version: MqttVersion,
 }
 
@@ -105,7 +123,7 @@ impl Rig {
     pub(super) fn with_limits(version: MqttVersion, limits: MqttLimits) -> Self {
         let now = MonoMs(1_000);
         let connection = Connection::new(limits, ENTROPY, now);
-        Self { connection, buf: BytesMut::new(), now, version }
+        Self { connection, buf: BytesMut::new(), now, grant: None, version }
     }
 
     /// A connection that is served already.
@@ -117,6 +135,15 @@ impl Rig {
         let mut rig = Self::with_limits(version, limits);
         let outputs = rig.feed(connect);
         assert_eq!(outputs.last().unwrap(), "send CONNACK 0x00", "{outputs:?}");
+        rig
+    }
+
+    /// A connection that comes back to a session.
+    pub(super) fn resumed(version: MqttVersion, grant: SessionGrant) -> Self {
+        let mut rig = Self::new(version);
+        rig.grant = Some(grant);
+        let outputs = rig.feed(&connect_with(version, 0, 0, &[], &[&string("dev/1")]));
+        assert_eq!(outputs.last().unwrap(), "send CONNACK 0x00 with session", "{outputs:?}");
         rig
     }
 
@@ -133,8 +160,14 @@ impl Rig {
             self.connection.handle_input(self.now, &mut self.buf);
             let before = outputs.len();
             while let Some(output) = self.connection.poll_output() {
-                if matches!(output, Output::Connect(_)) {
-                    self.connection.accept_connect(self.now);
+                match (&output, self.grant.take()) {
+                    (Output::Connect(_), Some(grant)) => {
+                        self.connection.accept_connect(self.now, grant);
+                    }
+                    (output, grant) => {
+                        self.grant = grant;
+                        answer(&mut self.connection, self.now, output);
+                    }
                 }
                 outputs.push(output);
             }
@@ -151,6 +184,34 @@ impl Rig {
     }
 }
 
+/// Plays the hub's part: lets everybody in, with the session expiry that was asked for, and grants every valid filter.
+pub(super) fn answer(connection: &mut Connection, now: MonoMs, output: &Output) {
+    match output {
+        Output::Connect(request) => {
+            let expiry_s = request.session_expiry_s;
+            connection.accept_connect(now, SessionGrant { expiry_s, ..SessionGrant::default() });
+        }
+        Output::Subscribe(request) => {
+            let outcome =
+                |(text, options): &(Arc<str>, SubscriptionOptions)| match Filter::new(text) {
+                    Ok(_) => SubscribeOutcome::Granted(options.qos),
+                    Err(fault) => SubscribeOutcome::Invalid(fault),
+                };
+            let outcomes: Vec<_> = request.filters.iter().map(outcome).collect();
+            connection.subscribed(now, request.packet_id, &outcomes);
+        }
+        Output::Unsubscribe(request) => {
+            let outcomes = vec![UnsubscribeOutcome::NotFound; request.filters.len()];
+            connection.unsubscribed(now, request.packet_id, &outcomes);
+        }
+        Output::Publish(_)
+        | Output::Refused(_)
+        | Output::Dropped(_)
+        | Output::Send(_)
+        | Output::Close(_) => {}
+    }
+}
+
 /// An output in words. Every packet sent must be one that a foreign decoder understands.
 pub(super) fn describe(version: MqttVersion, output: &Output) -> Vec<String> {
     match output {
@@ -161,6 +222,9 @@ pub(super) fn describe(version: MqttVersion, output: &Output) -> Vec<String> {
             vec![format!("publish {id} {} {payload}", publish.topic)]
         }
         Output::Refused(refused) => vec![format!("refused {}", refused.refusal)],
+        // Answered by the rig, and seen by the answer.
+        Output::Subscribe(_) | Output::Unsubscribe(_) => Vec::new(),
+        Output::Dropped(reason) => vec![format!("dropped {}", reason.label())],
         Output::Send(bytes) => describe_packets(version, bytes),
         Output::Close(reason) => vec![format!("close {reason}")],
     }
@@ -186,10 +250,23 @@ fn describe_packets(version: MqttVersion, bytes: &Bytes) -> Vec<String> {
     words
 }
 
+fn connack_word(session_present: bool, code: u8) -> String {
+    let session = if session_present { " with session" } else { "" };
+    format!("CONNACK {code:#04x}{session}")
+}
+
 fn word_v3(packet: &v3::Packet) -> String {
     match packet {
-        v3::Packet::Connack(connack) => format!("CONNACK {:#04x}", connack.code as u8),
+        v3::Packet::Connack(connack) => connack_word(connack.session_present, connack.code as u8),
         v3::Packet::Puback(pid) => format!("PUBACK {} 0x00", pid.value()),
+        v3::Packet::Pubrec(pid) => format!("PUBREC {} 0x00", pid.value()),
+        v3::Packet::Pubrel(pid) => format!("PUBREL {} 0x00", pid.value()),
+        v3::Packet::Publish(publish) => publish_word(
+            publish.qos_pid,
+            (publish.dup, publish.retain),
+            &publish.topic_name,
+            &publish.payload,
+        ),
         v3::Packet::Pubcomp(pid) => format!("PUBCOMP {} 0x00", pid.value()),
         v3::Packet::Suback(suback) => format!("SUBACK {:?}", suback.topics),
         v3::Packet::Unsuback(pid) => format!("UNSUBACK {}", pid.value()),
@@ -201,12 +278,23 @@ fn word_v3(packet: &v3::Packet) -> String {
 fn word_v5(packet: &v5::Packet) -> String {
     match packet {
         v5::Packet::Connack(connack) => {
-            assert!(!connack.session_present);
-            format!("CONNACK {:#04x}", connack.reason_code as u8)
+            connack_word(connack.session_present, connack.reason_code as u8)
         }
         v5::Packet::Puback(ack) => {
             format!("PUBACK {} {:#04x}", ack.pid.value(), ack.reason_code as u8)
         }
+        v5::Packet::Pubrec(ack) => {
+            format!("PUBREC {} {:#04x}", ack.pid.value(), ack.reason_code as u8)
+        }
+        v5::Packet::Pubrel(ack) => {
+            format!("PUBREL {} {:#04x}", ack.pid.value(), ack.reason_code as u8)
+        }
+        v5::Packet::Publish(publish) => publish_word(
+            publish.qos_pid,
+            (publish.dup, publish.retain),
+            &publish.topic_name,
+            &publish.payload,
+        ),
         v5::Packet::Pubcomp(ack) => {
             format!("PUBCOMP {} {:#04x}", ack.pid.value(), ack.reason_code as u8)
         }
@@ -224,4 +312,17 @@ fn word_v5(packet: &v5::Packet) -> String {
         }
         other => panic!("a server does not send {other:?}"),
     }
+}
+
+fn publish_word(
+    qos_pid: QosPid,
+    (dup, retain): (bool, bool),
+    topic: &str,
+    payload: &[u8],
+) -> String {
+    let id = qos_pid.pid().map_or(0, |pid| pid.value());
+    let dup = if dup { " again" } else { "" };
+    let retain = if retain { " retained" } else { "" };
+    let payload = String::from_utf8_lossy(payload);
+    format!("PUBLISH{dup}{retain} qos {} {id} {topic} {payload}", qos_pid.qos() as u8)
 }

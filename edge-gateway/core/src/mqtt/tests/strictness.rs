@@ -3,7 +3,7 @@
 use super::rig::{
     Rig, V5, V311, connect, packet, properties, publish_with, publish0, publish1, string, user,
 };
-use crate::mqtt::MqttVersion;
+use crate::mqtt::{FILTER_LEN_MAX, MqttVersion};
 
 /// Feeds `bytes` to a served connection and compares what comes of it. An expectation that ends in `…` is a beginning.
 fn check(version: MqttVersion, bytes: &[u8], expected: &[&str]) {
@@ -58,9 +58,14 @@ fn packets_out_of_place() {
     let error = "close protocol error: …";
     check_closed(per_version(connect), "0x82", "close protocol error: a second CONNECT");
     check_closed([packet(0x20, &[&[0, 0]]), packet(0x20, &[&[0, 0, 0]])], "0x82", error);
-    check_closed(both(packet(0x40, &[&[0, 1]])), "0x82", error);
-    check_closed(both(packet(0x50, &[&[0, 1]])), "0x82", error);
-    check_closed(both(packet(0x70, &[&[0, 1]])), "0x82", error);
+    // Acknowledgements that a lost session may have left behind.
+    for version in [V311, V5] {
+        check(version, &packet(0x40, &[&[0, 1]]), &[]);
+        check(version, &packet(0x70, &[&[0, 1]]), &[]);
+    }
+    check(V311, &packet(0x50, &[&[0, 1]]), &["send PUBREL 1 0x00"]);
+    check(V5, &packet(0x50, &[&[0, 1]]), &["send PUBREL 1 0x92"]);
+    check(V5, &packet(0x50, &[&[0, 1, 0x80]]), &[]);
     check_closed([packet(0x90, &[&[0, 1, 0]]), packet(0x90, &[&[0, 1, 0, 0]])], "0x82", error);
     check_closed([packet(0xb0, &[&[0, 1]]), packet(0xb0, &[&[0, 1, 0, 0]])], "0x82", error);
     check_closed(both(packet(0xd0, &[])), "0x82", error);
@@ -97,8 +102,9 @@ fn publishes() {
     check_closed(both(packet(0x32, &[b"\0\x01t\0"])), "0x81", malformed);
     check_closed(both(packet(0x38, &[b"\0\x01t\0"])), "0x81", malformed);
     check_closed(both(packet(0x36, &[b"\0\x01t\0\x01\0"])), "0x81", malformed);
-    let qos2 = packet(0x34, &[b"\0\x01t\0\x01\0"]);
-    check_closed(both(qos2), "0x9b", "close QoS 2 is not supported");
+    check(V311, &packet(0x34, &[b"\0\x01t\0\x05x"]), &["publish 5 t x"]);
+    check(V5, &packet(0x3d, &[b"\0\x01t\0\x05\0x"]), &["publish 5 t x"]);
+    check_closed(both(packet(0x34, &[b"\0\x01t\0\0\0"])), "0x82", error);
 }
 
 #[test]
@@ -159,17 +165,21 @@ fn properties_of_publishes() {
 }
 
 #[test]
-fn subscriptions_are_refused_one_by_one() {
+fn subscriptions() {
     let malformed = "close malformed packet: …";
     let subscribe = |version, body: &[u8]| {
         let props: &[u8] = if version == V5 { &[0] } else { &[] };
         packet(0x82, &[&[0, 9], props, body])
     };
     let two = [string("a/+"), vec![1], string("#"), vec![0]].concat();
-    check(V311, &subscribe(V311, &two), &["send SUBACK [Failure, Failure]"]);
-    check(V5, &subscribe(V5, &two), &["send SUBACK [83, 83]"]);
+    check(V311, &subscribe(V311, &two), &["send SUBACK [MaxLevel1, MaxLevel0]"]);
+    check(V5, &subscribe(V5, &two), &["send SUBACK [1, 0]"]);
     let shared = [string("$share/g/a"), vec![1]].concat();
-    check(V5, &subscribe(V5, &shared), &["send SUBACK [83]"]);
+    check(V5, &subscribe(V5, &shared), &["send SUBACK [9e]"]);
+    check(V311, &subscribe(V311, &shared), &["send SUBACK [Failure]"]);
+    let mixed =
+        [shared.clone(), string("a"), vec![2], string("x".repeat(FILTER_LEN_MAX + 1)), vec![0]];
+    check(V5, &subscribe(V5, &mixed.concat()), &["send SUBACK [9e, 2, 8f]"]);
     let no_local = [string("$share/g/a"), vec![0b100]].concat();
     check(V5, &subscribe(V5, &no_local), &["send DISCONNECT 0x82", "close protocol error: …"]);
     check(

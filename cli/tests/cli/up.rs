@@ -1,18 +1,15 @@
 //! `culvert up` as its user meets it: a process that says where it listens, answers there, and ends when told.
 
-#![expect(clippy::unwrap_used, reason = "what surprises a test fails it")]
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use crate::{PATIENCE, pause, wait};
 
 const FLAGS: [&str; 4] = ["--mqtt-listen", "--kafka-listen", "--quic-listen", "--http-listen"];
-
-/// Far beyond what anything here takes, so that a stuck process fails a test instead of holding it.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running `culvert up`; killed if a test leaves it running.
 struct Up {
@@ -94,22 +91,6 @@ impl Drop for Up {
     }
 }
 
-fn wait(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "the process does not end");
-        pause();
-    }
-}
-
-/// Leaves the processor to the process that is looked at; nothing depends on how long.
-fn pause() {
-    std::thread::park_timeout(Duration::from_millis(5));
-}
-
 #[test]
 fn it_listens_answers_and_ends_on_either_signal() {
     let data = tempfile::tempdir().unwrap();
@@ -173,12 +154,4 @@ fn strangers_are_kept_out_unless_allowed() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(text.contains(&format!("{flag}: refuses to listen on 0.0.0.0:0")), "{text}");
     }
-}
-
-#[test]
-fn the_version_is_printed() {
-    let output = Command::new(env!("CARGO_BIN_EXE_culvert")).arg("version").output().unwrap();
-    let expected = concat!("culvert ", env!("CARGO_PKG_VERSION"), "\n");
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
-    assert!(output.status.success());
 }

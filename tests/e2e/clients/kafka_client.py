@@ -1,0 +1,82 @@
+"""Confluent's Kafka client as the end-to-end tests drive it: librdkafka, which a single broker that goes away does not end.
+
+    kafka_client.py produce BROKER TOPIC    each line of the input, idempotently; prints "VALUE PARTITION OFFSET" for each
+                                            that is acknowledged, and ends with the input once all are
+    kafka_client.py delete BROKER TOPIC     deletes the topic
+    kafka_client.py topics BROKER           makes, describes and deletes a topic; prints what it is told
+"""
+
+import sys
+
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+TIMEOUT_S = 60
+
+
+def produce(broker, topic):
+    failed = []
+
+    def delivered(error, message):
+        if error is not None:
+            failed.append(error)
+            print(f"{message.value().decode()}: {error}", file=sys.stderr)
+            return
+        value = message.value().decode()
+        print(value, message.partition(), message.offset(), flush=True)
+
+    producer = Producer({
+        "bootstrap.servers": broker,
+        "enable.idempotence": True,
+        # Small batches, five requests in flight, and quick to come back.
+        "batch.num.messages": 20,
+        "linger.ms": 2,
+        "retry.backoff.ms": 20,
+        "retry.backoff.max.ms": 100,
+        "reconnect.backoff.ms": 20,
+        "reconnect.backoff.max.ms": 100,
+        "message.timeout.ms": 120_000,
+    })
+    for line in sys.stdin:
+        producer.produce(topic, value=line.rstrip("\n"), on_delivery=delivered)
+        producer.poll(0)
+    left = producer.flush(2 * TIMEOUT_S)
+    return 1 if failed or left else 0
+
+
+def delete(broker, topic):
+    # The futures die with the client, so it has a name.
+    admin = AdminClient({"bootstrap.servers": broker})
+    for future in admin.delete_topics([topic]).values():
+        future.result(TIMEOUT_S)
+    return 0
+
+
+def topics(broker):
+    admin = AdminClient({"bootstrap.servers": broker})
+    resource = ConfigResource(ResourceType.TOPIC, "made")
+
+    def done(what, futures):
+        for future in futures.values():
+            try:
+                future.result(TIMEOUT_S)
+                print(what, "done")
+            except KafkaException as error:
+                print(what, error.args[0].name())
+
+    made = NewTopic("made", 3, 3, config={"cleanup.policy": "compact"})
+    done("create", admin.create_topics([made]))
+    done("create", admin.create_topics([made]))
+    done("create", admin.create_topics([NewTopic("odd", 1, 1, config={"colour": "blue"})]))
+    configs = admin.describe_configs([resource])[resource].result(TIMEOUT_S)
+    for name in ["cleanup.policy", "retention.ms", "max.message.bytes"]:
+        print(name, configs[name].value, configs[name].is_default)
+    print("partitions", len(admin.list_topics("made", TIMEOUT_S).topics["made"].partitions))
+    done("delete", admin.delete_topics(["made"]))
+    done("delete", admin.delete_topics(["made"]))
+    done("delete", admin.delete_topics(["culvert.gateways"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit({"delete": delete, "produce": produce, "topics": topics}[sys.argv[1]](*sys.argv[2:]))
