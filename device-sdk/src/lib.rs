@@ -9,7 +9,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "mutants"))]
 extern crate std;
 
 pub mod backoff;
@@ -22,6 +22,10 @@ pub mod device;
 pub mod identity;
 #[cfg(feature = "minimq")]
 pub mod mqtt;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 pub mod outbox;
 pub mod queue;
 pub mod sampler;

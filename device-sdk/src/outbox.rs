@@ -17,6 +17,7 @@ use wire::seq::DeviceSeq;
 use wire::time::MonoMs;
 
 use crate::batcher::{AddError, Batcher, SetupError};
+use crate::mutant::{self, Mutant};
 use crate::queue::{Queue, QueueError};
 use crate::window::Window;
 
@@ -234,6 +235,9 @@ impl<'b, Q: Queue> Outbox<'b, Q> {
 
     /// The connection has ended. Everything unacknowledged will be sent again.
     pub fn disconnected(&mut self) {
+        if mutant::is(Mutant::ForgetInFlight) {
+            (0..self.window.in_flight()).for_each(|_| self.queue.remove(0));
+        }
         self.window.disconnected();
     }
 

@@ -6,6 +6,7 @@
 use wire::ids::SpoolId;
 use wire::seq::DeviceSeq;
 
+use crate::mutant::{self, Mutant};
 use crate::queue::Queued;
 
 /// Most batches in flight: what the MQTT client keeps.
@@ -87,6 +88,11 @@ impl Window {
         sent_through: DeviceSeq,
     ) {
         self.attachment = attachment;
+        if let Some(attachment) = &mut self.attachment
+            && mutant::is(Mutant::ForgetDoubt)
+        {
+            attachment.doubtful_through = DeviceSeq::NONE;
+        }
         self.acknowledged = acknowledged;
         self.sent = sent;
         self.sent_through = sent_through;
@@ -113,6 +119,7 @@ impl Window {
     pub(crate) fn connected(&mut self) {
         self.disconnected();
         self.link = Link::Up;
+        self.in_flight = usize::from(mutant::is(Mutant::BeginWithSecond) && self.sent > 1);
     }
 
     pub(crate) fn disconnected(&mut self) {
@@ -123,7 +130,8 @@ impl Window {
     /// The gateway has said which spool it writes to. Returns whether the connection may go on: in the middle of it, a
     /// change would leave batches in flight without their flag, so the window begins anew on another connection.
     pub(crate) fn spool_seen(&mut self, spool: SpoolId) -> bool {
-        let changed = self.attachment.is_some_and(|before| before.spool != spool);
+        let changed = self.attachment.is_some_and(|before| before.spool != spool)
+            && !mutant::is(Mutant::SpoolNotCompared);
         match self.link {
             Link::Down => return false,
             Link::Ready if changed => {
@@ -154,6 +162,7 @@ impl Window {
             None => self.acknowledged,
         };
         let lost_before = batch.first.0.saturating_sub(before.0).saturating_sub(1);
+        let lost_before = if mutant::is(Mutant::LossNotDeclared) { 0 } else { lost_before };
         let maybe_dup =
             self.attachment.is_some_and(|attachment| batch.first <= attachment.doubtful_through);
         Label { lost_before, maybe_dup }

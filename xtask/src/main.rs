@@ -6,6 +6,7 @@ mod firmware;
 mod gen_wire;
 mod kill_loop;
 mod setup;
+mod soak;
 mod tidy;
 
 use std::process::ExitCode;
@@ -41,6 +42,15 @@ enum Task {
     },
     /// Installs what building and testing need: the toolchain, the foreign clients, and QEMU.
     Setup,
+    /// Runs many seeds of the simulator, built for speed.
+    Soak {
+        /// How many seeds.
+        #[arg(long, default_value_t = 100_000)]
+        seeds: u64,
+        /// The first of them.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
     /// `setup`, then the bare-metal builds, the firmware, and every test.
     Test {
         /// Run only the tests whose name contains this.
@@ -58,6 +68,7 @@ fn main() -> ExitCode {
         Task::GenWire { check } => gen_wire::run(check),
         Task::KillLoop { rounds } => kill_loop::soak(rounds),
         Task::Setup => setup::install(),
+        Task::Soak { seeds, from } => soak::run_seeds(seeds, from),
         Task::Test { filter } => checks::test(filter.as_deref()),
         Task::Tidy => tidy::run(),
     };

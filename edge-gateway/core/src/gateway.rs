@@ -30,6 +30,7 @@ pub use self::status::{Alarm, Status};
 use crate::dedupe::Numbered;
 use crate::device_batch::{self, BatchFault};
 use crate::ledger::Ledger;
+use crate::mutant::{self, Mutant};
 use crate::spool::RowNo;
 use crate::spool::quota::Quota;
 use crate::spool::segment::Row;
@@ -302,9 +303,14 @@ impl<S: SpoolStore> Gateway<S> {
             Err(error) => error,
         };
         self.store.rollback();
-        self.runs.clear();
+        if !mutant::is(Mutant::KeepRunsOfRollback) {
+            self.runs.clear();
+        }
         match error {
             StoreError::Full(_) => {
+                if mutant::is(Mutant::AcknowledgeRolledBack) {
+                    return Ok(staged.iter().map(mutant::acknowledge_all).collect());
+                }
                 self.blocked_until = Some(now.mono + FULL_RETRY_MS);
                 self.count_unanswered_drops(&staged);
                 Ok(staged.iter().map(reject_all).collect())
@@ -340,7 +346,9 @@ impl<S: SpoolStore> Gateway<S> {
         if plan.ledger != self.ledger || self.ledger_moved {
             self.store.put_ledger(&plan.ledger)?;
         }
-        self.store.commit()?;
+        if !mutant::is(Mutant::AcknowledgeUncommitted) {
+            self.store.commit()?;
+        }
         Ok(plan)
     }
 
@@ -401,11 +409,15 @@ impl<S: SpoolStore> Gateway<S> {
                 .filter(|stream| self.trimmed.iter().any(|batch| batch.stream == stream.key))
                 .copied()
                 .collect();
-            for stream in &moved {
+            for stream in moved.iter().filter(|_| !mutant::is(Mutant::ForgetAcknowledged)) {
                 self.store.put_stream(stream)?;
             }
             let assigned = self.assigned.get(&lane).copied().unwrap_or(RowNo::FIRST);
-            let floor = self.window.first_row(lane).map_or(assigned, |row| row.min(assigned));
+            let floor = self
+                .window
+                .first_row(lane)
+                .filter(|_| !mutant::is(Mutant::DeleteUnacknowledged))
+                .map_or(assigned, |row| row.min(assigned));
             if !moved.is_empty() && plan.deleted.get(&lane).is_none_or(|below| *below < floor) {
                 self.store.delete_segments(lane, floor)?;
                 plan.deleted.insert(lane, floor);

@@ -14,6 +14,10 @@ pub mod hub;
 pub mod json;
 pub mod ledger;
 pub mod mqtt;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 pub mod routing;
 pub mod spool;
 pub mod uplink;

@@ -20,6 +20,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("edge-gateway", &["gateway-core", "process", "wire"]),
     ("gateway-core", &["wire"]),
     ("process", &["wire"]),
+    ("sim", &["broker-*", "device-sdk", "gateway-core", "wire"]),
     ("wire", &[]),
     ("xtask", &[]),
 ];
@@ -107,7 +108,8 @@ pub fn check_directions(packages: &[Package], report: &mut Report) {
             continue;
         };
         for other in &package.ours {
-            if !allowed.iter().any(|pattern| matches(pattern, other)) {
+            // A package may ask itself for a feature that its tests need.
+            if other != name && !allowed.iter().any(|pattern| matches(pattern, other)) {
                 report.finding(format!("{name} must not depend on {other}"));
             }
         }

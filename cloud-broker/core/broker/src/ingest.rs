@@ -22,6 +22,7 @@ use wire::uplink::{Frame, GoodbyeReason, Refused, RefusedCode, Reset, State, Str
 
 use crate::event::{Asker, SessionId};
 use crate::metadata::Image;
+use crate::mutant::{self, Mutant};
 
 pub use request::{AppendRequest, HelloRequest, RequestError, UplinkRequest};
 pub(crate) use session::{HelloRefused, Session, check_hello, uplink_partitions, welcome};
@@ -127,6 +128,11 @@ impl Ingest {
         // What the connection found damaged is judged as an empty batch: B1 still comes before validation.
         let batch = request.intact.unwrap_or_default();
         let (slot, parked) = match log.append_uplink(now, &append, batch) {
+            UplinkOutcome::Appended(_) if mutant::is(Mutant::AnswerBeforeDurable) => {
+                let state = Some(append.state_after());
+                let state = State { stream, answers, state, previous: None };
+                return Verdict::Answer(UplinkAnswer::of(&Frame::State(state)));
+            }
             UplinkOutcome::Appended(appended) => (Some(appended.slot_no), parked(None)),
             UplinkOutcome::Misfit { answer_after } => (answer_after, parked(None)),
             UplinkOutcome::Refused { code, answer_after } => (answer_after, parked(Some(code))),
@@ -239,6 +245,7 @@ impl NotAdmitted {
 fn is_permanent(code: RefusedCode) -> bool {
     match code {
         RefusedCode::Invalid | RefusedCode::TooLarge => true,
+        RefusedCode::Unavailable if mutant::is(Mutant::BusyIsPermanent) => true,
         RefusedCode::Unauthorized | RefusedCode::Unavailable | RefusedCode::Unsupported => false,
     }
 }

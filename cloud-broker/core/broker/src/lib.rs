@@ -17,6 +17,10 @@ mod handlers;
 mod ids;
 mod ingest;
 mod metadata;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 mod pending;
 #[cfg(test)]
 mod sim;

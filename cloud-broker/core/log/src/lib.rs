@@ -16,11 +16,17 @@ mod batch_cut;
 mod fields;
 mod ids;
 mod log;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
+#[cfg(feature = "mutants")]
+pub mod mutant;
 mod partition;
 mod producer;
 mod read;
 mod recovery;
 mod settings;
+#[cfg(feature = "sim")]
+pub mod sim_disk;
 mod slot;
 mod staging;
 mod tail;

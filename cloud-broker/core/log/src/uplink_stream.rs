@@ -12,6 +12,7 @@ use wire::seq::{StreamEpoch, StreamSeq};
 use wire::uplink::{Append, StreamKey, StreamState};
 
 use crate::ids::{PartitionKey, TopicNo};
+use crate::mutant::{self, Mutant};
 
 /// An uplink stream as the log names it: [`StreamKey`] with the topic's number in place of its UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,7 +65,11 @@ impl UplinkAppend {
     /// Rule B1: whether this comes right after `state`.
     #[must_use]
     pub fn fits(&self, state: &StreamState) -> bool {
-        self.epoch == state.epoch && self.base == state.next() && self.prev_tag == state.tag
+        if mutant::is(Mutant::AcceptAnyTail) {
+            return self.epoch == state.epoch;
+        }
+        let follows = self.prev_tag == state.tag || mutant::is(Mutant::IgnorePrevTag);
+        self.epoch == state.epoch && self.base == state.next() && follows
     }
 
     /// Where the stream stands once this is stored.
@@ -137,6 +142,7 @@ impl UplinkStreams {
     }
 
     pub(crate) fn durable(&self, stream: &UplinkStream) -> Option<StreamState> {
-        self.streams.get(stream)?.durable
+        let stands = self.streams.get(stream)?;
+        if mutant::is(Mutant::StateNotDurable) { Some(stands.appended) } else { stands.durable }
     }
 }

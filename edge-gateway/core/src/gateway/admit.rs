@@ -7,6 +7,7 @@ use wire::seq::DeviceSeq;
 use super::{Arrival, COMMIT_BYTES_TARGET, ClientBatch, Gateway, Now, Plan, Rejection, Verdict};
 use crate::dedupe::{Decision, Numbered, decide};
 use crate::device_batch::{self, BatchFault, DeviceBatch};
+use crate::mutant::{self, Mutant};
 use crate::spool::segment::{Row, SegmentWriter};
 use crate::spool::store::{SpoolStore, StoreError};
 
@@ -65,8 +66,10 @@ impl<S: SpoolStore> Gateway<S> {
         let (sequence, count) = (content.sequence(arrival), content.count());
         let mut taken = None;
         if let Some((queue, numbered)) = sequence {
+            let queue = if mutant::is(Mutant::DedupeIgnoresQueue) { QueueId(0) } else { queue };
             let last = self.store.device_last(&batch.device, queue)?.unwrap_or(DeviceSeq::NONE);
             match decide(last, numbered, first_of_connection) {
+                Decision::Copy if mutant::is(Mutant::TakeCopies) => {}
                 Decision::Copy => {
                     plan.ledger.received += count;
                     plan.ledger.deduplicated += count;
@@ -94,6 +97,10 @@ impl<S: SpoolStore> Gateway<S> {
         }
         if let Some((queue, last)) = taken {
             self.store.put_device_last(&batch.device, queue, last)?;
+            if mutant::is(Mutant::DedupeOutlivesRollback) {
+                self.store.commit()?;
+                self.store.begin()?;
+            }
         }
         let lost = sequence.map_or(0, |(_, numbered)| numbered.lost_before);
         plan.ledger.lost_by_devices = plan.ledger.lost_by_devices.saturating_add(lost);

@@ -9,6 +9,7 @@ use wire::uplink::{StreamKey, StreamState};
 
 use super::session::Binding;
 use super::{Alarm, Entropy, Gateway, Plan};
+use crate::mutant::{self, Mutant};
 use crate::spool::RowNo;
 use crate::spool::segment::Segment;
 use crate::spool::store::{SpoolStore, StoreError};
@@ -53,7 +54,9 @@ impl<S: SpoolStore> Gateway<S> {
                 }
             }
             let after = plan.assigned.get(&lane).copied();
-            if let (true, Some(row)) = (before != after, after) {
+            if let (true, Some(row)) = (before != after, after)
+                && !mutant::is(Mutant::AssignmentNotStored)
+            {
                 self.store.put_assigned(lane, row)?;
             }
         }
@@ -136,7 +139,9 @@ impl<S: SpoolStore> Gateway<S> {
                 backfill,
             };
             *head = StreamState { epoch: batch.epoch, last: Some(batch.last()), tag };
-            self.store.put_batch(&batch)?;
+            if !mutant::is(Mutant::AssignmentNotStored) {
+                self.store.put_batch(&batch)?;
+            }
             plan.next_batch = BatchNo(plan.next_batch.0 + 1);
             plan.batches.push(batch);
         }

@@ -7,6 +7,7 @@ use wire::ids::Lane;
 use wire::time::MonoMs;
 
 use super::{Alarm, Gateway};
+use crate::mutant::{self, Mutant};
 use crate::spool::RowNo;
 use crate::spool::store::{SpoolStore, StoreError};
 use crate::uplink::batch::Rows;
@@ -85,6 +86,10 @@ impl<S: SpoolStore> Gateway<S> {
     fn read_run(&mut self, batch: &Batch) -> Result<Rows, StoreError> {
         let mut segments = self.store.segments(batch.lane, batch.from, usize::MAX, batch.rows())?;
         segments.retain(|segment| segment.first < batch.to);
+        if mutant::is(Mutant::RecutOthers) {
+            let rows = batch.rows();
+            segments = self.store.segments(batch.lane, batch.to, usize::MAX, rows)?;
+        }
         Rows::read(&segments).map_err(|error| StoreError::Damaged(error.to_string()))
     }
 }

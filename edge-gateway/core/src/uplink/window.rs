@@ -13,6 +13,7 @@ use wire::seq::{StreamEpoch, StreamSeq};
 use wire::time::MonoMs;
 use wire::uplink::{State, StreamKey, StreamState};
 
+use crate::mutant::{self, Mutant};
 use crate::spool::RowNo;
 
 /// Most unacknowledged batches of one lane.
@@ -111,8 +112,10 @@ pub struct Window {
     lane_len: BTreeMap<Lane, usize>,
     /// Batches that this session has still to send.
     unsent: BTreeSet<(Lane, BatchNo, StreamKey)>,
-    /// Batches that this session sent and has no answer to.
-    unanswered: BTreeSet<(StreamKey, Tag)>,
+    /// Batches that this session sent and has no answer to, and whether they left after the last trim of their stream, and
+    /// once. Only the answer to such a one can say that the log has lost something: any other may have been given before
+    /// what is acknowledged was stored, if that became known by another connection.
+    unanswered: BTreeMap<(StreamKey, Tag), bool>,
 }
 
 impl Window {
@@ -218,7 +221,9 @@ impl Window {
         self.unsent.remove(&next);
         let slot = self.streams.get(&next.2)?;
         let batch = *slot.batches.iter().find(|batch| batch.number == next.1)?;
-        self.unanswered.insert((batch.stream, batch.tag));
+        // What comes next for one sent twice answers the first.
+        let is_judge = !self.unanswered.contains_key(&(batch.stream, batch.tag));
+        self.unanswered.insert((batch.stream, batch.tag), is_judge);
         Some(batch)
     }
 
@@ -243,18 +248,20 @@ impl Window {
 
     /// Applies what the broker says, from whichever connection and however late ("Gateway on STATE").
     pub fn on_state(&mut self, now: MonoMs, answer: &State) -> Outcome {
-        let current = self.unanswered.remove(&(answer.stream, answer.answers));
+        let sent = self.unanswered.remove(&(answer.stream, answer.answers));
+        let is_judge =
+            sent == Some(true) || (sent.is_some() && mutant::is(Mutant::OvertakenProves));
         let Some(slot) = self.streams.get_mut(&answer.stream) else {
             return Outcome::Ignored;
         };
         let first = slot.batches.front().map(|batch| batch.tag);
-        let answers_first = current && first == Some(answer.answers);
+        let answers_first = sent.is_some() && first == Some(answer.answers);
         let Some(state) = answer.state else {
             return match (slot.stream.acked.last, answers_first) {
                 // What was acknowledged is gone. A late answer can say that rightly, one to a current frame cannot.
-                (Some(_), _) if current => Outcome::Regressed,
-                (None, true) => self.rewind(now, answer.stream),
-                (Some(_) | None, _) => Outcome::Ignored,
+                (Some(_), _) if is_judge => Outcome::Regressed,
+                (Some(_) | None, true) => self.rewind(now, answer.stream),
+                (Some(_) | None, false) => Outcome::Ignored,
             };
         };
         let acked = slot.stream.acked;
@@ -266,7 +273,7 @@ impl Window {
         }
         let found = slot.batches.iter().position(|batch| Some(batch.last()) == state.last);
         if let Some(at) = found {
-            return if slot.batches[at].tag == state.tag {
+            return if slot.batches[at].tag == state.tag || mutant::is(Mutant::TrimBySequence) {
                 self.trim(answer.stream, at)
             } else {
                 Outcome::Forked
@@ -277,7 +284,8 @@ impl Window {
             0 if answers_first => self.rewind(now, answer.stream),
             0 => Outcome::Ignored,
             1.. => Outcome::Forked,
-            _ if current => Outcome::Regressed,
+            _ if is_judge => Outcome::Regressed,
+            _ if answers_first => self.rewind(now, answer.stream),
             _ => Outcome::Ignored,
         }
     }
@@ -286,7 +294,7 @@ impl Window {
     pub fn on_hint(&mut self, key: StreamKey, state: StreamState) -> Vec<Batch> {
         let at = self.streams.get(&key).and_then(|slot| {
             slot.batches.iter().position(|batch| {
-                batch.tag == state.tag
+                (batch.tag == state.tag || mutant::is(Mutant::HintBySequence))
                     && batch.epoch == state.epoch
                     && Some(batch.last()) == state.last
             })
@@ -309,7 +317,9 @@ impl Window {
         slot.paused_until = now + (RETRY_MS << slot.rewinds.min(6));
         slot.rewinds = slot.rewinds.saturating_add(1);
         let lane = slot.stream.lane;
-        self.unsent.extend(slot.batches.iter().map(|batch| (lane, batch.number, key)));
+        let skipped = usize::from(mutant::is(Mutant::RewindSkipsFirst));
+        let batches = slot.batches.iter().skip(skipped);
+        self.unsent.extend(batches.map(|batch| (lane, batch.number, key)));
         Outcome::Rewound
     }
 
@@ -323,6 +333,9 @@ impl Window {
                 StreamState { epoch: last.epoch, last: Some(last.last()), tag: last.tag };
         }
         (slot.rewinds, slot.paused_until) = (0, MonoMs::default());
+        for (_, is_judge) in self.unanswered.range_mut((key, Tag::NIL)..=(key, Tag(u64::MAX))) {
+            *is_judge = false;
+        }
         for batch in &trimmed {
             self.unsent.remove(&(batch.lane, batch.number, key));
             let len = self.lane_len.entry(batch.lane).or_default();

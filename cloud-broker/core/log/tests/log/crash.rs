@@ -193,19 +193,19 @@ fn crash_three_times(seed: u64, crash_at: usize, death: Death, power: bool) {
     run.disk.calls_left = Some((crash_at, death));
     run.live().unwrap_err();
     if power {
-        run.disk.lose_power(&mut run.rng);
+        run.disk.lose_power(&mut || run.rng.below(2) == 0);
     }
 
     // Now and then already recovery dies.
     let again = run.rng.below(24) as usize;
     run.disk.calls_left = Some((again, death));
     if run.live().is_err() {
-        run.disk.lose_power(&mut run.rng);
+        run.disk.lose_power(&mut || run.rng.below(2) == 0);
     }
 
     run.disk.calls_left = None;
     run.live().unwrap();
-    run.disk.lose_power(&mut run.rng);
+    run.disk.lose_power(&mut || run.rng.below(2) == 0);
     run.live().unwrap();
 }
 
@@ -222,7 +222,7 @@ fn power_loss_right_after_recovery_takes_nothing_back() {
             run.lives += 1;
             let log = start(&mut run.disk, run.lives, &small()).unwrap();
             run.model.check(&log, &mut run.disk);
-            run.disk.lose_power(&mut run.rng);
+            run.disk.lose_power(&mut || run.rng.below(2) == 0);
             run.live().unwrap();
         }
     }

@@ -76,6 +76,41 @@ fn table_of_what_states_mean() {
     }
 }
 
+/// Another connection's answer overtakes: what was answered before it says nothing against it.
+#[test]
+fn only_a_frame_sent_after_the_last_trim_can_tell_a_regression() {
+    let answer =
+        |answers, state| State { stream: KEY, answers: Tag(answers), state, previous: None };
+    let mut window = sent();
+    let trimmed = window.on_state(MonoMs(0), &answer(99, at(0, 6, 10)));
+    assert_eq!(trimmed, Outcome::Trimmed(vec![batch(1, 5, 2, 5)]));
+    for (answers, state, expected) in [
+        (10, at(0, 4, 5), Outcome::Ignored),
+        (30, None, Outcome::Ignored),
+        (20, at(0, 4, 5), Outcome::Rewound),
+    ] {
+        assert_eq!(window.on_state(MonoMs(0), &answer(answers, state)), expected, "{answers}");
+    }
+    assert_eq!(window.take_unsent(MonoMs(RETRY_MS), 9), Some(batch(2, 7, 3, 10)));
+    let behind = window.on_state(MonoMs(RETRY_MS), &answer(20, at(0, 4, 5)));
+    assert_eq!(behind, Outcome::Regressed);
+}
+
+#[test]
+fn the_first_answer_to_a_frame_sent_twice_tells_no_regression() {
+    let answer =
+        |answers, state| State { stream: KEY, answers: Tag(answers), state, previous: None };
+    let mut window = sent();
+    window.on_state(MonoMs(0), &answer(99, at(0, 6, 10)));
+    assert_eq!(window.on_state(MonoMs(0), &answer(20, at(0, 6, 10))), Outcome::Rewound);
+    for number in 2..=3 {
+        let again = window.take_unsent(MonoMs(RETRY_MS), 9);
+        assert_eq!(again.map(|batch| batch.number), Some(BatchNo(number)));
+    }
+    assert_eq!(window.on_state(MonoMs(RETRY_MS), &answer(30, at(0, 4, 5))), Outcome::Ignored);
+    assert_eq!(window.on_state(MonoMs(RETRY_MS), &answer(20, at(0, 4, 5))), Outcome::Regressed);
+}
+
 #[test]
 fn an_epoch_that_was_left_behind_says_nothing() {
     let acked = at(3, 4, 5).unwrap();

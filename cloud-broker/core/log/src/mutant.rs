@@ -1,0 +1,61 @@
+//! Rules of the log that the simulator breaks, to prove that it would notice (docs/simulation.md).
+//!
+//! Without the feature `mutants` no rule can be broken: [`is`] is constantly false.
+
+/// A rule that is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// Any batch of the right epoch is appended, whatever stands before it (B1).
+    AcceptAnyTail,
+    /// The tag of the batch before is not compared (B1).
+    IgnorePrevTag,
+    /// Answers tell what is appended, not what is durable (B2).
+    StateNotDurable,
+    /// Recovery does not rebuild where streams stand (B5).
+    StreamsNotRecovered,
+    /// What reads back after a crash is served without being synced again.
+    TailNotRewritten,
+}
+
+#[cfg(feature = "mutants")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Mutant;
+
+    thread_local! {
+        static BROKEN: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    impl Mutant {
+        /// Every rule that can be broken here.
+        pub const ALL: &[Self] = &[
+            Self::AcceptAnyTail,
+            Self::IgnorePrevTag,
+            Self::StateNotDurable,
+            Self::StreamsNotRecovered,
+            Self::TailNotRewritten,
+        ];
+    }
+
+    /// Breaks a rule on this thread, or mends it.
+    pub fn set(broken: Option<Mutant>) {
+        BROKEN.set(broken);
+    }
+
+    /// Whether this rule is broken.
+    pub(crate) fn is(mutant: Mutant) -> bool {
+        BROKEN.get() == Some(mutant)
+    }
+}
+
+#[cfg(feature = "mutants")]
+pub(crate) use switch::is;
+#[cfg(feature = "mutants")]
+pub use switch::set;
+
+/// Whether this rule is broken.
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn is(_: Mutant) -> bool {
+    false
+}
