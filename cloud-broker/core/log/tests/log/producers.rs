@@ -315,7 +315,7 @@ fn retries_over_crashes_neither_lose_nor_double() {
             let died = world.live(40).is_err();
             world.disk.calls_left = None;
             if died && world.rng.below(2) == 0 {
-                world.disk.lose_power(&mut world.rng);
+                world.disk.lose_power(&mut || world.rng.below(2) == 0);
             }
         }
         world.live(20).unwrap();
