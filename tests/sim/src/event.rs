@@ -56,13 +56,21 @@ pub(crate) enum Event {
     },
 }
 
-/// Where an answer goes that comes once more.
+/// A frame from the broker, by its place in its session's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FrameNo {
+    pub(crate) session: SessionNo,
+    pub(crate) lane: Lane,
+    pub(crate) number: u64,
+}
+
+/// Where an answer goes that comes by another way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LateAnswer {
     pub(crate) gateway: usize,
     pub(crate) spool: SpoolId,
-    /// The session whose own answers it overtakes; `None` if it comes after them.
-    pub(crate) overtakes: Option<SessionNo>,
+    /// The answer of the open session that it comes in the place of; `None` if it comes once more.
+    pub(crate) overtakes: Option<FrameNo>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! Uplink sessions: frames as bytes, between the gateways' core and the broker's, and whoever delivers them again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use gateway_core::gateway::{Outgoing, SessionId, UplinkEvent, WelcomeFacts};
@@ -9,7 +9,7 @@ use wire::ids::{GatewayId, Lane, ProducerId, SpoolId};
 use wire::uplink::{Append, Frame, Hello, LENGTH_BYTES, StreamKey, VERSION};
 
 use crate::describe::describe;
-use crate::event::{BrokerStep, Event, GatewayStep, LateAnswer, Life, SessionNo};
+use crate::event::{BrokerStep, Event, FrameNo, GatewayStep, LateAnswer, Life, SessionNo};
 use crate::pipe::Pipe;
 use crate::world::World;
 
@@ -35,6 +35,8 @@ pub(crate) struct Session {
     ghost: bool,
     up: [Pipe; Lane::ALL.len()],
     down: [Pipe; Lane::ALL.len()],
+    /// Answers that came by another way already: a session answers a frame once.
+    overtaken: BTreeSet<FrameNo>,
     pub(super) tokens: u64,
 }
 
@@ -70,8 +72,8 @@ impl World<'_> {
     fn open_session(&mut self, gateway: usize, spool: SpoolId, ghost: bool) -> SessionNo {
         let session = SessionNo(self.next_number());
         let broker_life = self.broker.life();
-        let (up, down) = Default::default();
-        let opened = Session { gateway, broker_life, spool, ghost, up, down, tokens: 0 };
+        let (up, down, overtaken) = Default::default();
+        let opened = Session { gateway, broker_life, spool, ghost, up, down, overtaken, tokens: 0 };
         self.sessions.insert(session, opened);
         session
     }
@@ -194,7 +196,8 @@ impl World<'_> {
             && let Some((at, count)) = session.down[lane as usize].send(now, latency)
         {
             if self.rng.adversary.chance(self.profile.late_answers) {
-                let answer = LateAnswer { gateway, spool, overtakes: Some(number) };
+                let overtakes = Some(FrameNo { session: number, lane, number: count });
+                let answer = LateAnswer { gateway, spool, overtakes };
                 let early = Event::LateAnswer { answer, frame: frame.clone() };
                 self.schedule.after(self.rng.adversary.below(at - now), early);
             }
@@ -240,7 +243,9 @@ impl World<'_> {
             return Ok(());
         };
         let gateway = session.gateway;
+        let frame_no = FrameNo { session: number, lane, number: count };
         if !session.down[lane as usize].arrives(count)
+            || session.overtaken.remove(&frame_no)
             || self.gateways[gateway].session != Some(number)
         {
             return Ok(());
@@ -318,12 +323,17 @@ impl World<'_> {
         };
         let now = self.schedule.now();
         let host = &mut self.gateways[number];
-        let is_own = overtakes.is_some() && overtakes == host.session;
-        let confuses = !is_own && host.unanswered.contains(&state.answers);
+        let own = overtakes.filter(|original| host.session == Some(original.session));
+        let confuses = own.is_none() && host.unanswered.contains(&state.answers);
         if host.spool() != Some(spool) || confuses {
             return Ok(());
         }
         host.unanswered.remove(&state.answers);
+        if let Some(original) = own
+            && let Some(session) = self.sessions.get_mut(&original.session)
+        {
+            session.overtaken.insert(original);
+        }
         let text = describe(&Frame::State(state));
         self.trace.line(now, format_args!("gw{number} <- late {text}"));
         self.note_proof(number, state.stream);
