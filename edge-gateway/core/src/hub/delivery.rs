@@ -147,14 +147,15 @@ impl Hub {
         }
     }
 
-    /// Queues a message for a client and hands it on if the client takes it.
+    /// Queues a message for a client and hands it on if the client takes it. What it takes at once is no matter of the limit
+    /// on all queues: those who keep up are not to suffer from those who do not.
     fn offer(&mut self, client: ClientNo, forward: Forward) {
         let Some(session) = self.sessions.get_mut(&client) else { return };
         if session.link.is_none() && forward.qos == Qos::AtMostOnce {
             return self.dropped(DropReason::Offline, 1);
         }
         let bytes = forward.memory_bytes();
-        if self.queued_bytes + bytes > QUEUES_BYTES_MAX {
+        if !session.takes_at_once() && self.queued_bytes + bytes > QUEUES_BYTES_MAX {
             return self.dropped(DropReason::Memory, 1);
         }
         match session.queue.push(forward) {
