@@ -47,12 +47,17 @@ impl Hub {
         self.feed(client);
     }
 
-    /// A client subscribes.
+    /// A client subscribes. Of one packet no more filters are taken than a client may have, the same one counted again:
+    /// each may ask for everything that is retained, and everybody waits for the hub meanwhile.
     pub fn subscribe(&mut self, now: MonoMs, place: Place, request: SubscribeRequest) {
         let Some(client) = self.places.get(&place).copied() else { return };
         let mut outcomes = Vec::with_capacity(request.filters.len());
         let mut wanted = Vec::new();
-        for (text, options) in request.filters {
+        for (number, (text, options)) in request.filters.into_iter().enumerate() {
+            if number >= SUBSCRIPTIONS_PER_CLIENT_MAX {
+                outcomes.push(SubscribeOutcome::QuotaExceeded);
+                continue;
+            }
             let filter = match Filter::new(&text) {
                 Ok(filter) => filter,
                 Err(fault) => {
