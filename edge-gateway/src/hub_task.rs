@@ -34,6 +34,10 @@ const QUEUE_MAX: usize = 1024;
 /// Requests handled between two looks at the other things that may have happened.
 const REQUESTS_AT_ONCE: usize = 256;
 
+/// Wills on their way through the store at which no more requests are taken. Connections hear of it only while the store
+/// is behind, and then they wait for that anyway. Raising it costs a CONNECT packet of memory each.
+const WILLS_UNDER_WAY_MAX: usize = 1024;
+
 /// A connection's message to the hub.
 #[derive(Debug)]
 pub enum Request {
@@ -188,6 +192,7 @@ impl HubTask {
                     None => std::future::pending().await,
                 }
             };
+            let takes_requests = open && self.wills.len() < WILLS_UNDER_WAY_MAX;
             tokio::select! {
                 biased;
                 Some(place) = lost_tickets.recv() => {
@@ -199,7 +204,7 @@ impl HubTask {
                 }
                 Some(Ok(will)) = self.wills.join_next() => self.will_done(&will),
                 () = until => self.hub.handle_timeout(self.clock.mono()),
-                count = queue.recv_many(&mut requests, REQUESTS_AT_ONCE), if open => {
+                count = queue.recv_many(&mut requests, REQUESTS_AT_ONCE), if takes_requests => {
                     open = count > 0;
                     let now = self.clock.mono();
                     for request in requests.drain(..) {

@@ -125,3 +125,6 @@ fn arrival(publish: Publish) -> Arrival {
         maybe_dup: publish.maybe_dup,
     }
 }
+
+#[cfg(test)]
+mod tests;

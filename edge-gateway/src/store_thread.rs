@@ -116,6 +116,13 @@ impl StoreHandle {
         self.jobs.send(job).await.map_err(|_| StoreClosed)
     }
 
+    /// The way to a thread that answers nothing, as long as what comes with it is kept.
+    #[cfg(test)]
+    pub fn stalled() -> (Self, impl Sized) {
+        let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
+        (Self { jobs }, queue)
+    }
+
     /// The way to a thread that has ended.
     #[cfg(test)]
     pub fn closed() -> Self {

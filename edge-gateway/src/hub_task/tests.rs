@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use gateway_core::mqtt::{Qos, SubscriptionOptions, Topic};
+use gateway_core::mqtt::{Qos, SubscriptionOptions, Topic, Will};
 use process::Shutdown;
 
 use super::*;
@@ -110,4 +110,40 @@ async fn messages_outlive_connections() {
     assert_eq!(forwarded(&mut last).await, 2);
     publish(&hub, 3).await;
     assert_eq!(forwarded(&mut last).await, 3);
+}
+
+/// Wills have no budget of bytes as publishes have, and whoever leaves one is gone before it is stored.
+#[tokio::test]
+async fn a_flood_of_wills_waits_for_the_store() {
+    let (store, _stalled) = StoreHandle::stalled();
+    let hub = spawn(Hub::new(Vec::new()), Clock::start(), store, &Shutdown::new().0).0;
+    let will = Will {
+        topic: Topic::new(Text::new(Bytes::from_static(b"t")).unwrap()).unwrap(),
+        payload: Bytes::new(),
+        qos: Qos::AtMostOnce,
+        retain: false,
+        properties: None,
+        delay_s: 0,
+    };
+    let (mut entered, mut mailboxes) = (0, Vec::new());
+    loop {
+        let (mail, mailbox) = mpsc::unbounded_channel();
+        let (client_id, will) = (format!("dev{entered}").into(), Some(Box::new(will.clone())));
+        let entry = Entry { client_id, clean_start: true, session_expiry_s: 0, will };
+        if hub.requests().try_send(Request::Enter(entry, mail)).is_ok() {
+            entered += 1;
+            mailboxes.push(mailbox);
+            assert!(entered < 10 * WILLS_UNDER_WAY_MAX, "one after the other");
+            continue;
+        }
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        if hub.requests().capacity() == 0 {
+            break;
+        }
+        // With the tickets that are in them: the connections are lost.
+        mailboxes.clear();
+    }
+    assert!(entered > WILLS_UNDER_WAY_MAX);
 }

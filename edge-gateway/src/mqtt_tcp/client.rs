@@ -223,12 +223,14 @@ impl Client {
 
     async fn wait(&mut self) -> Wake {
         let clock = self.edge.clock;
-        let deadline = self.machine.next_deadline().map(|at| clock.instant_at(at));
         let waiting = staged_bytes(&self.publishes);
         let reads = self.machine.wants_input()
             && self.closing.is_none()
             && waiting < WAITING_BYTES_MAX
             && self.unsent.len() < self.unsent_max();
+        // A client cannot show life while it is not read; when it is again, what it sent meanwhile comes first.
+        let deadline = self.machine.next_deadline().filter(|_| reads);
+        let deadline = deadline.map(|at| clock.instant_at(at));
         let wanted = staged_units(waiting);
         // One batch at a time: what is committed reaches the hub in order, and does not pile up here.
         let hands_over =

@@ -47,12 +47,17 @@ impl Hub {
         self.feed(client);
     }
 
-    /// A client subscribes.
+    /// A client subscribes. Of one packet no more filters are taken than a client may have, the same one counted again:
+    /// each may ask for everything that is retained, and everybody waits for the hub meanwhile.
     pub fn subscribe(&mut self, now: MonoMs, place: Place, request: SubscribeRequest) {
         let Some(client) = self.places.get(&place).copied() else { return };
         let mut outcomes = Vec::with_capacity(request.filters.len());
         let mut wanted = Vec::new();
-        for (text, options) in request.filters {
+        for (number, (text, options)) in request.filters.into_iter().enumerate() {
+            if number >= SUBSCRIPTIONS_PER_CLIENT_MAX {
+                outcomes.push(SubscribeOutcome::QuotaExceeded);
+                continue;
+            }
             let filter = match Filter::new(&text) {
                 Ok(filter) => filter,
                 Err(fault) => {
@@ -147,14 +152,15 @@ impl Hub {
         }
     }
 
-    /// Queues a message for a client and hands it on if the client takes it.
+    /// Queues a message for a client and hands it on if the client takes it. What it takes at once is no matter of the limit
+    /// on all queues: those who keep up are not to suffer from those who do not.
     fn offer(&mut self, client: ClientNo, forward: Forward) {
         let Some(session) = self.sessions.get_mut(&client) else { return };
         if session.link.is_none() && forward.qos == Qos::AtMostOnce {
             return self.dropped(DropReason::Offline, 1);
         }
         let bytes = forward.memory_bytes();
-        if self.queued_bytes + bytes > QUEUES_BYTES_MAX {
+        if !session.takes_at_once() && self.queued_bytes + bytes > QUEUES_BYTES_MAX {
             return self.dropped(DropReason::Memory, 1);
         }
         match session.queue.push(forward) {

@@ -14,6 +14,8 @@ use crate::mqtt::{Filter, Message};
 pub(super) struct Retained {
     messages: BTreeMap<Box<str>, Arc<Message>>,
     bytes: usize,
+    /// No message expires before: there is nothing to purge until then.
+    expiry_min: Option<MonoMs>,
 }
 
 /// There is no room for one more message. What was retained for its topic is gone all the same: it is outdated.
@@ -31,13 +33,15 @@ impl Retained {
             return Ok(());
         }
         let more = message.memory_bytes();
-        if !self.has_room(more) {
+        // Looking at all of them for every message that finds no room would slow down whoever publishes.
+        if !self.has_room(more) && self.expiry_min.is_some_and(|at| at <= now) {
             self.purge(now);
         }
         if !self.has_room(more) {
             return Err(RetainedFull);
         }
         self.bytes += more;
+        self.expiry_min = self.expiry_min.into_iter().chain(message.expires_at).min();
         self.messages.insert(topic.into(), Arc::clone(message));
         Ok(())
     }
@@ -73,5 +77,6 @@ impl Retained {
     fn purge(&mut self, now: MonoMs) {
         self.messages.retain(|_, message| !message.is_expired(now));
         self.bytes = self.messages.values().map(|message| message.memory_bytes()).sum();
+        self.expiry_min = self.messages.values().filter_map(|message| message.expires_at).min();
     }
 }

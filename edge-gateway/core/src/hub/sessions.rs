@@ -88,6 +88,11 @@ impl Session {
         self.link.is_none() && self.wills_under_way == 0
     }
 
+    /// Whether a message would not have to wait.
+    pub(super) fn takes_at_once(&self) -> bool {
+        self.queue.len() == 0 && self.link.as_ref().is_some_and(Link::has_window)
+    }
+
     /// The next message for its connection, if that takes one.
     pub(super) fn take_next(&mut self) -> Option<(Place, Forward)> {
         let link = self.link.as_mut().filter(|link| link.has_window())?;

@@ -1,12 +1,13 @@
 //! Subscriptions and what they match.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use super::desk::{Desk, LOST, message, options};
 use crate::hub::sessions::ClientNo;
 use crate::hub::subscriptions::SubscriptionTree;
 use crate::hub::{SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_PER_CLIENT_MAX};
-use crate::mqtt::{Filter, Message, Qos, SubscriptionOptions};
+use crate::mqtt::{Filter, Message, Qos, SubscribeRequest, SubscriptionOptions};
 
 const LEVELS: [&str; 5] = ["a", "b", "", "$x", "+"];
 
@@ -128,4 +129,20 @@ fn limits_of_subscriptions() {
     assert!(desk.subscribe(late, "a", Qos::AtMostOnce)[0].ends_with("quota"));
     desk.leave(place, LOST);
     assert!(desk.subscribe(late, "a", Qos::AtMostOnce)[0].ends_with("subscribed 0"));
+}
+
+/// One packet has room for sixty thousand times `#`, and each would send everything that is retained.
+#[test]
+fn a_packet_has_no_more_filters_than_a_client() {
+    let mut desk = Desk::new();
+    desk.retain("a", "x");
+    let place = desk.enter("dev1");
+    let filter = || ("#".into(), options(Qos::AtMostOnce));
+    let filters = std::iter::repeat_with(filter).take(SUBSCRIPTIONS_PER_CLIENT_MAX + 2).collect();
+    let request = SubscribeRequest { packet_id: NonZeroU16::MIN, filters };
+    desk.hub.subscribe(desk.now, place, request);
+    let words = desk.words();
+    assert!(words[0].ends_with(" 0 0 quota quota"), "{}", words[0]);
+    let given = words.len() - 1 + desk.hub.status().queued;
+    assert_eq!(given, SUBSCRIPTIONS_PER_CLIENT_MAX);
 }

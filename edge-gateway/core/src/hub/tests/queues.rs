@@ -125,3 +125,38 @@ fn all_queues_together_have_a_limit() {
     assert_eq!(dropped(&desk, DropReason::Memory) + dropped(&desk, DropReason::Full), lost);
     assert!(dropped(&desk, DropReason::Memory) > 0);
 }
+
+/// A device learns the spool's id by a retained message, and publishes nothing without it: sessions that nobody comes back
+/// to must not keep it from those that wait for nothing.
+#[test]
+fn full_queues_of_others_take_nothing_from_a_client_that_keeps_up() {
+    let mut desk = Desk::new();
+    desk.retain("id", "1");
+    for number in 0..QUEUES_BYTES_MAX / QUEUE_BYTES_MAX + 8 {
+        let place = desk.enter_kept(&number.to_string());
+        desk.words();
+        desk.subscribe(place, "t", Qos::AtLeastOnce);
+        desk.leave(place, LOST);
+    }
+    let large = "x".repeat(1 << 20);
+    let (small, least) = (&large[..1 << 10], &large[..1]);
+    for (payload, times) in [(&large[..], 8), (small, 30), (least, 10)] {
+        (0..times).for_each(|_| drop(desk.say("t", payload)));
+    }
+    let room = QUEUES_BYTES_MAX - desk.hub.status().queued_bytes;
+    assert!(room < message("id", "1", Qos::AtMostOnce).memory_bytes(), "all queues are full");
+    let queued = desk.hub.status().queued;
+
+    let place = desk.enter("dev1");
+    let words = desk.subscribe(place, "id", Qos::AtMostOnce);
+    assert_eq!(words[1..], [format!("{} gets id 1 qos 0 retained", place.0)]);
+    desk.subscribe(place, "t", Qos::AtLeastOnce);
+    let bytes = message("t", &large, Qos::AtLeastOnce).memory_bytes();
+    for _ in 0..3 {
+        assert_eq!(desk.say("t", &large).len(), 1);
+        desk.credit(place, 2, 2 * bytes);
+    }
+    // What it does not take at once waits, and for that there is no room.
+    let got = (0..WINDOW_MAX).map(|_| desk.say("t", &large).len()).sum::<usize>();
+    assert_eq!((got, desk.hub.status().queued), (1, queued));
+}
