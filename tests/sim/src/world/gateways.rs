@@ -1,6 +1,6 @@
 //! Gateways: the real core on the twin of its disk, and what its shell does around it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use gateway_core::dedupe::Numbered;
@@ -10,7 +10,7 @@ use gateway_core::gateway::{
 use gateway_core::spool::memory::MemoryStore;
 use gateway_core::spool::quota::Quota;
 use gateway_core::uplink::backoff::Backoff;
-use wire::ids::{GatewayId, QueueId, SpoolId, Tag};
+use wire::ids::{GatewayId, QueueId, SpoolId};
 use wire::seq::DeviceSeq;
 
 use crate::clock::HostClock;
@@ -19,6 +19,7 @@ use crate::event::{Down, Event, GatewayStep, Life, LinkNo, Publish, SessionNo};
 use crate::oracle::Oracle;
 use crate::world::World;
 use crate::world::spools::held;
+use crate::world::uplink::Unanswered;
 
 /// How long a commit takes at most.
 const COMMIT_MS_MAX: u64 = 15;
@@ -58,8 +59,8 @@ pub(crate) struct GatewayHost {
     /// Whether WELCOME has come.
     pub(super) opened: bool,
     pub(super) backoff: Backoff,
-    /// Tags of this session's frames without an answer.
-    pub(super) unanswered: BTreeSet<Tag>,
+    /// This session's frames without an answer.
+    pub(super) unanswered: Unanswered,
     /// Whether the log has acknowledged a record of the control lane since this session began.
     pub(super) proved: bool,
     alarm: Option<Alarm>,
@@ -82,7 +83,7 @@ impl GatewayHost {
             session: None,
             opened: false,
             backoff: Backoff::default(),
-            unanswered: BTreeSet::new(),
+            unanswered: Unanswered::default(),
             proved: false,
             alarm: None,
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use gateway_core::gateway::{Outgoing, SessionId, UplinkEvent, WelcomeFacts};
 use gateway_core::routing;
-use wire::ids::{GatewayId, Lane, ProducerId, SpoolId};
+use wire::ids::{GatewayId, Lane, ProducerId, SpoolId, Tag};
 use wire::uplink::{Append, Frame, Hello, LENGTH_BYTES, StreamKey, VERSION};
 
 use crate::describe::describe;
@@ -38,6 +38,33 @@ pub(crate) struct Session {
     /// Answers that came by another way already: a session answers a frame once.
     overtaken: BTreeSet<FrameNo>,
     pub(super) tokens: u64,
+}
+
+/// How often each batch was sent in a session without an answer.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered(BTreeMap<Tag, usize>);
+
+impl Unanswered {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn sent(&mut self, tag: Tag) {
+        *self.0.entry(tag).or_default() += 1;
+    }
+
+    fn answered(&mut self, tag: Tag) {
+        if let Some(times) = self.0.get_mut(&tag) {
+            *times -= 1;
+            if *times == 0 {
+                self.0.remove(&tag);
+            }
+        }
+    }
+
+    fn times(&self, tag: Tag) -> usize {
+        self.0.get(&tag).copied().unwrap_or(0)
+    }
 }
 
 /// Every frame that ever went up, by the spool that sent it.
@@ -161,7 +188,7 @@ impl World<'_> {
             if lane == Lane::Live && !host.proved {
                 return Err(format!("gw{number} sends data before its session record is stored"));
             }
-            host.unanswered.insert(outgoing.batch.tag);
+            host.unanswered.sent(outgoing.batch.tag);
             let spool = gateway.spool();
             let frame = append(&outgoing, &host.identity)
                 .map_err(|error| format!("gw{number} cannot build a batch: {error}"))?;
@@ -274,12 +301,12 @@ impl World<'_> {
             }
             Frame::State(state) => {
                 let host = &mut self.gateways[number];
-                host.unanswered.remove(&state.answers);
+                host.unanswered.answered(state.answers);
                 self.note_proof(number, state.stream);
                 UplinkEvent::State(state)
             }
             Frame::Refused(refused) => {
-                self.gateways[number].unanswered.remove(&refused.state.answers);
+                self.gateways[number].unanswered.answered(refused.state.answers);
                 UplinkEvent::Refused {
                     state: refused.state,
                     code: refused.code,
@@ -314,7 +341,8 @@ impl World<'_> {
     }
 
     /// "From any connection, however late": but what answers a frame that the open session has sent again is kept away,
-    /// as the shell does by giving up the streams of a session with it (docs/decisions/0012).
+    /// as the shell does by giving up the streams of a session with it (docs/decisions/0012). So is what would overtake
+    /// another answer to the same frame: they come in one stream.
     pub(super) fn late_answer(&mut self, answer: LateAnswer, frame: &Bytes) -> Result<(), String> {
         let LateAnswer { gateway: number, spool, overtakes } = answer;
         let body = frame.slice(LENGTH_BYTES..);
@@ -324,11 +352,14 @@ impl World<'_> {
         let now = self.schedule.now();
         let host = &mut self.gateways[number];
         let own = overtakes.filter(|original| host.session == Some(original.session));
-        let confuses = own.is_none() && host.unanswered.contains(&state.answers);
+        let confuses = match (own, host.unanswered.times(state.answers)) {
+            (None, 0) | (Some(_), 0 | 1) => false,
+            (None, 1..) | (Some(_), 2..) => true,
+        };
         if host.spool() != Some(spool) || confuses {
             return Ok(());
         }
-        host.unanswered.remove(&state.answers);
+        host.unanswered.answered(state.answers);
         if let Some(original) = own
             && let Some(session) = self.sessions.get_mut(&original.session)
         {
