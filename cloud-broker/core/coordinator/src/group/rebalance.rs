@@ -48,7 +48,11 @@ impl<A: Copy> Group<A> {
             self.remove_all(turn, &late);
         }
         if self.save_again.is_some_and(|at| at <= now) {
-            self.save(turn);
+            self.save_again = None;
+            // One that has members again is saved with their assignments: without those, the generation must not come back.
+            if self.is_empty() {
+                self.save(turn);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use broker_coordinator::{
 };
 use bytes::Bytes;
 
-use crate::harness::{Asker, REBALANCE_MS, SESSION_MS, World, name, start};
+use crate::harness::{Asker, DELAY_MS, REBALANCE_MS, SESSION_MS, World, name, start};
 
 #[test]
 fn members_go_on_after_a_restart() {
@@ -48,6 +48,23 @@ fn a_generation_that_was_not_saved_is_joined_again() {
     assert_eq!(beat, Err(GroupError::IllegalGeneration));
     let rejoin = again.join("g", old[0].member.as_str());
     assert_eq!(again.take_join(rejoin).unwrap().generation, 2);
+}
+
+#[test]
+fn a_save_that_had_no_room_does_not_save_a_generation_without_assignments() {
+    let mut world = World::new();
+    let old = world.stable(1);
+    world.is_full = true;
+    world.leave(&[name(old[0].member.as_str(), None)]);
+    let joining = world.join("g", "");
+    world.wait(DELAY_MS);
+    // It leads generation 3 and has not synced: nothing of that generation may come back.
+    let joined = world.take_join(joining).unwrap();
+    world.is_full = false;
+    world.wait(DELAY_MS);
+    let mut again = World::replayed(world.journal.clone(), world.now);
+    let synced = again.sync(&joined, &[(&joined.member, "all")]);
+    assert!(again.take_sync(synced).is_err(), "it got what nobody assigned");
 }
 
 /// After a long outage nobody comes back, and all sessions end in one moment. The engine does nothing else meanwhile: this
