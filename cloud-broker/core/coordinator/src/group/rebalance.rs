@@ -72,7 +72,11 @@ impl<A: Copy> Group<A> {
     /// Takes out the members whose session has ended, and the ids that nobody joined with.
     fn expire_members(&mut self, turn: &mut Turn<'_, A>) {
         let now = turn.now.mono;
-        self.pending.retain(|_, deadline| *deadline > now);
+        let expired = self.pending.iter().filter(|(_, deadline)| **deadline <= now);
+        let expired: Vec<MemberId> = expired.map(|(id, _)| id.clone()).collect();
+        for id in &expired {
+            self.forget_pending(id);
+        }
         let mut gone = Vec::new();
         for (id, member) in &mut self.members {
             if member.deadline > now {
