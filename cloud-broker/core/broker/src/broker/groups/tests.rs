@@ -438,6 +438,35 @@ fn offsets_go_with_their_topic() {
     assert_eq!(sim.offset(), Ok(-1));
 }
 
+#[test]
+fn offsets_go_with_their_topic_over_a_crash() {
+    use broker_kafka::generated::delete_topics::DeleteTopicsRequest;
+    let request = || DeleteTopicsRequest {
+        topic_names: vec![Text::from("t")],
+        ..DeleteTopicsRequest::default()
+    };
+    let mut sim = Sim::with_topic(1 << 20, "t");
+    sim.coordinator();
+    for is_loading in [false, true] {
+        sim.commits("", -1, 7);
+        sim.commit();
+        assert_eq!(sim.offset(), Ok(7));
+        if is_loading {
+            sim.restart();
+        }
+        sim.request(5, request().into());
+        sim.store_control();
+        // What the deletion has written is lost, or it could not write anything yet.
+        if !is_loading {
+            sim.restart();
+        }
+        sim.read_groups();
+        sim.metadata(13, &["t"]);
+        sim.store_control();
+        assert_eq!(sim.offset(), Ok(-1), "another topic of that name begins anew: {is_loading}");
+    }
+}
+
 /// One request of each API, in a form that all versions carry.
 fn requests(joined: &JoinGroupResponse, version: i16) -> Vec<Request> {
     let members = vec![MemberIdentity {
