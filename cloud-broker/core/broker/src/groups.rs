@@ -60,6 +60,8 @@ struct Running {
     to_read: VecDeque<(u32, Offset)>,
     /// Whether a read is under way, or when the next one may begin.
     reading: Reading,
+    /// Until the topics of all offsets were looked at, after the replay.
+    may_have_absent_topics: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +190,19 @@ impl Groups {
     /// A topic was deleted.
     pub(crate) fn topic_gone(&mut self, wall: UnixMs, topic: &str) {
         if let Some(running) = &mut self.running {
-            running.coordinator.forget_topic(wall, topic);
+            running.coordinator.forget_topics(wall, |name| name == topic);
+        }
+    }
+
+    /// Once everything is loaded, offsets go whose topic was deleted and that were not forgotten then: a crash came first, or
+    /// their group was still being loaded.
+    pub(crate) fn forget_absent_topics(&mut self, wall: UnixMs, image: &Image) {
+        if let Some(running) = &mut self.running
+            && running.may_have_absent_topics
+            && running.coordinator.is_loaded()
+        {
+            running.may_have_absent_topics = false;
+            running.coordinator.forget_topics(wall, |name| image.by_name(name).is_none());
         }
     }
 
@@ -325,6 +339,7 @@ impl Running {
             coordinator: Coordinator::new(settings, topic.partitions, now.mono),
             to_read: (0..topic.partitions).map(|partition| (partition, Offset::ZERO)).collect(),
             reading: Reading::Idle,
+            may_have_absent_topics: true,
         }
     }
 

@@ -305,8 +305,9 @@ impl<A: Copy> Coordinator<A> {
         };
         let committed = self.committed.get(id.as_str());
         let is_saved = committed.is_some_and(|group| group.metadata.is_some());
-        let is_writing = self.out.writes.iter().any(|write| write.concerns(id));
-        if group.is_idle() && !is_saved && !is_writing {
+        // Looked at last: many groups may be saved at once.
+        let is_writing = || self.out.writes.iter().any(|write| write.concerns(id));
+        if group.is_idle() && !is_saved && !is_writing() {
             self.timers.set(id, None);
             self.groups.remove(id);
         } else {

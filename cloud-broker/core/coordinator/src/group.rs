@@ -64,7 +64,7 @@ pub(crate) struct Group<A> {
     is_saved: bool,
     /// When to save the group again, for which the log had no room.
     save_again: Option<MonoMs>,
-    /// What the members take.
+    /// What the members take, and the ids that were given out.
     bytes: usize,
 }
 

@@ -42,6 +42,8 @@ impl Broker {
         if let Some(read) = self.groups.poll_read(now, &self.log) {
             out.push(Effect::ReadGroups(read));
         }
+        self.groups.forget_absent_topics(now.wall, self.metadata.image());
+        self.append_group_records(now);
     }
 
     pub(super) fn answer_coordinator(

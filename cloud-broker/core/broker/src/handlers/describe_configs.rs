@@ -50,7 +50,7 @@ pub struct DescribeConfigsQuery {
 struct Resource {
     kind: i8,
     name: Text,
-    /// `None`: all of them.
+    /// `None`: all of them, as for Kafka also if a request names none.
     keys: Option<BTreeSet<String>>,
 }
 
@@ -90,7 +90,7 @@ impl DescribeConfigsQuery {
     /// Takes what matters from a request.
     pub(super) fn new(request: &DescribeConfigsRequest) -> Self {
         let resources = request.resources.iter().map(|resource| {
-            let keys = resource.configuration_keys.as_ref();
+            let keys = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
             Resource {
                 kind: resource.resource_type,
                 name: resource.resource_name.detached(),

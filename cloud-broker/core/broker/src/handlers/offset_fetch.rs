@@ -16,9 +16,15 @@ const GROUP_ERROR_FROM: i16 = 2;
 /// The first version that asks for several groups.
 const SEVERAL_FROM: i16 = 8;
 
-/// Offsets that one response holds at most for groups that are asked for as a whole: groups beyond it are to be asked for
-/// by themselves.
-const WHOLE_GROUPS_OFFSETS_MAX: usize = 2 * GROUP_OFFSETS_MAX;
+/// Bytes of one response at most: a request names a partition with four bytes, and gets up to four kilobytes for it. Groups
+/// beyond it are to be asked for by themselves, or in parts.
+const ANSWERED_BYTES_MAX: usize = 32 << 20;
+
+/// What a partition takes of a response beside its metadata, and a topic beside its name, rounded up.
+const ENTRY_BYTES: usize = 96;
+
+// All that a group may have, if it keeps little metadata, is one answer.
+const _: () = assert!(GROUP_OFFSETS_MAX * 2 * ENTRY_BYTES < ANSWERED_BYTES_MAX);
 
 /// "No offset".
 const NONE: i64 = -1;
@@ -67,7 +73,7 @@ impl OffsetQuery {
         &self,
         coordinator: Result<&Coordinator<A>, GroupError>,
     ) -> OffsetFetchResponse {
-        let mut left = WHOLE_GROUPS_OFFSETS_MAX;
+        let mut left = ANSWERED_BYTES_MAX;
         let mut groups = self.groups.iter().map(|query| query.answer(coordinator, &mut left));
         if self.version >= SEVERAL_FROM {
             let groups = groups.collect();
@@ -96,7 +102,7 @@ impl GroupQuery {
         let group = GroupId::from(self.group.as_str());
         let topics = coordinator.and_then(|coordinator| match &self.topics {
             None => all_offsets(coordinator, &group, left),
-            Some(topics) => these_offsets(coordinator, &group, topics),
+            Some(topics) => these_offsets(coordinator, &group, topics, left),
         });
         match topics {
             Ok(topics) => OffsetFetchResponseGroup {
@@ -138,15 +144,18 @@ fn all_offsets<A: Copy>(
 ) -> Result<Vec<OffsetFetchResponseTopics>, GroupError> {
     let mut topics: Vec<OffsetFetchResponseTopics> = Vec::new();
     for (name, index, offset) in coordinator.offsets(group)? {
-        *left = left.checked_sub(1).ok_or(GroupError::InvalidRequest)?;
+        take(left, offset.metadata.len())?;
         let found = partition(index, Some(offset));
         match topics.last_mut().filter(|topic| topic.name == name.as_str()) {
             Some(topic) => topic.partitions.push(found),
-            None => topics.push(OffsetFetchResponseTopics {
-                name: text(name.as_str()),
-                partitions: vec![found],
-                ..OffsetFetchResponseTopics::default()
-            }),
+            None => {
+                take(left, name.as_str().len())?;
+                topics.push(OffsetFetchResponseTopics {
+                    name: text(name.as_str()),
+                    partitions: vec![found],
+                    ..OffsetFetchResponseTopics::default()
+                });
+            }
         }
     }
     Ok(topics)
@@ -156,10 +165,13 @@ fn these_offsets<A: Copy>(
     coordinator: &Coordinator<A>,
     group: &GroupId,
     topics: &[(Text, Vec<i32>)],
+    left: &mut usize,
 ) -> Result<Vec<OffsetFetchResponseTopics>, GroupError> {
     let topics = topics.iter().map(|(name, indexes)| {
+        take(left, name.len())?;
         let partitions = indexes.iter().map(|&index| {
             let offset = coordinator.offset(group, name, index)?;
+            take(left, offset.map_or(0, |offset| offset.metadata.len()))?;
             Ok(partition(index, offset))
         });
         Ok(OffsetFetchResponseTopics {
@@ -169,6 +181,13 @@ fn these_offsets<A: Copy>(
         })
     });
     topics.collect()
+}
+
+/// Takes an entry with so much text from what is left of a response.
+fn take(left: &mut usize, text_bytes: usize) -> Result<(), GroupError> {
+    let rest = left.checked_sub(ENTRY_BYTES + text_bytes);
+    *left = rest.ok_or(GroupError::InvalidRequest)?;
+    Ok(())
 }
 
 fn partition(index: i32, offset: Option<&CommittedOffset>) -> OffsetFetchResponsePartitions {

@@ -64,18 +64,18 @@ impl<A: Copy> Coordinator<A> {
         }
     }
 
-    /// A topic is no more, so neither are the offsets in it: one of the same name begins anew. What the log has no room for
+    /// Topics are no more, so neither are the offsets in them: one of the same name begins anew. What the log has no room for
     /// stays until it expires.
-    pub fn forget_topic(&mut self, wall: UnixMs, topic: &str) {
-        let with_topic =
-            self.committed.behind(None).filter(|(_, group)| group.offsets.contains_key(topic));
+    pub fn forget_topics(&mut self, wall: UnixMs, is_gone: impl Fn(&str) -> bool) {
+        let has_gone = |group: &CommittedGroup| group.offsets.keys().any(|t| is_gone(t.as_str()));
+        let with_topic = self.committed.behind(None).filter(|(_, group)| has_gone(group));
         let ids: Vec<GroupId> = with_topic.map(|(id, _)| id.clone()).collect();
         for id in ids {
             let (Ok(partition), Some(group)) = (self.route(&id), self.committed.get(id.as_str()))
             else {
                 continue;
             };
-            let records = tombstones(&id, group, |name, _| name.as_str() == topic);
+            let records = tombstones(&id, group, |name, _| is_gone(name.as_str()));
             for records in records.chunks(EXPIRY_OFFSETS_PER_GROUP) {
                 if let Ok(batch) = encode_batch(records, wall) {
                     let (records, then) = (records.to_vec(), Then::Expire);

@@ -1,6 +1,6 @@
 //! JoinGroup.
 
-use super::member::protocols_bytes;
+use super::member::{joined_bytes, pending_bytes};
 use super::{Group, Initial, Member, Phase, Turn};
 use crate::error::GroupError;
 use crate::ids::{InstanceId, MemberId};
@@ -46,9 +46,10 @@ impl<A: Copy> Group<A> {
         {
             return self.replace(turn, asker, join, (instance, &old));
         }
-        self.check_room(turn, join)?;
+        self.check_room(turn, join, 0)?;
         if join.needs_known_id && join.member.instance.is_none() {
             let session = u64::try_from(join.session_timeout_ms).unwrap_or(0);
+            self.bytes += pending_bytes(&join.fresh_id);
             self.pending.insert(join.fresh_id.clone(), turn.now.mono + session);
             return Err(GroupError::MemberIdRequired);
         }
@@ -66,8 +67,8 @@ impl<A: Copy> Group<A> {
         let id = &join.member.id;
         self.check_name(&join.member)?;
         if self.pending.contains_key(id) {
-            self.check_room(turn, join)?;
-            self.pending.remove(id);
+            self.check_room(turn, join, pending_bytes(id))?;
+            self.forget_pending(id);
             self.add(turn, asker, id.clone(), join);
             return Ok(());
         }
@@ -83,7 +84,8 @@ impl<A: Copy> Group<A> {
             Phase::Stable => leads || !is_same,
         };
         if rejoins {
-            self.check_bytes(turn, join)?;
+            let freed = member.bytes();
+            self.check_bytes(turn, join, freed)?;
             self.rejoin(asker, turn, join);
             self.prepare(turn);
         } else {
@@ -141,7 +143,8 @@ impl<A: Copy> Group<A> {
         join: &JoinGroup,
         (instance, old): (&InstanceId, &MemberId),
     ) -> Result<(), GroupError> {
-        self.check_bytes(turn, join)?;
+        let freed = self.members.get(old).map_or(0, Member::bytes);
+        self.check_bytes(turn, join, freed)?;
         let leader_before = self.leader.clone();
         let id = join.fresh_id.clone();
         let member = self.members.remove(old);
@@ -234,18 +237,39 @@ impl<A: Copy> Group<A> {
         if fits { Ok(()) } else { Err(GroupError::InconsistentGroupProtocol) }
     }
 
-    fn check_room(&self, turn: &Turn<'_, A>, join: &JoinGroup) -> Result<(), GroupError> {
+    /// Forgets an id that was given out; says whether it was.
+    pub(super) fn forget_pending(&mut self, id: &MemberId) -> bool {
+        let was_pending = self.pending.remove(id).is_some();
+        if was_pending {
+            self.bytes -= pending_bytes(id);
+        }
+        was_pending
+    }
+
+    fn check_room(
+        &self,
+        turn: &Turn<'_, A>,
+        join: &JoinGroup,
+        freed: usize,
+    ) -> Result<(), GroupError> {
         let pending = self.pending.keys().filter(|id| **id != join.member.id).count();
         if self.members.len() + pending >= GROUP_MEMBERS_MAX {
             return Err(GroupError::GroupMaxSizeReached);
         }
-        self.check_bytes(turn, join)
+        self.check_bytes(turn, join, freed)
     }
 
-    fn check_bytes(&self, turn: &Turn<'_, A>, join: &JoinGroup) -> Result<(), GroupError> {
-        let names = join.client_id.len() + join.client_host.len() + join.fresh_id.as_str().len();
-        let bytes = protocols_bytes(&join.protocols) + 2 * names;
-        if self.bytes + bytes > GROUP_METADATA_BYTES_MAX || bytes > turn.bytes_left {
+    /// Whether there is memory for a member. `freed` is what it gives back: one that joins again must not be turned away for
+    /// what it has already.
+    fn check_bytes(
+        &self,
+        turn: &Turn<'_, A>,
+        join: &JoinGroup,
+        freed: usize,
+    ) -> Result<(), GroupError> {
+        let bytes = joined_bytes(join);
+        if self.bytes - freed + bytes > GROUP_METADATA_BYTES_MAX || bytes > turn.bytes_left + freed
+        {
             return Err(GroupError::GroupMaxSizeReached);
         }
         Ok(())

@@ -16,7 +16,7 @@ impl<A: Copy> Group<A> {
         let members = self.members.len();
         for name in names {
             verdicts.push(self.find(name).map(|id| {
-                if self.pending.remove(&id).is_none() {
+                if !self.forget_pending(&id) {
                     self.take_out(turn, &id);
                 }
             }));

@@ -122,12 +122,31 @@ impl<A: Copy> Member<A> {
 
     /// Memory that it takes, its assignment apart.
     pub(crate) fn bytes(&self) -> usize {
-        let texts = self.client_id.len() + self.client_host.len();
-        MEMBER_BYTES + texts + protocols_bytes(&self.protocols)
+        let client = (self.client_id.as_str(), self.client_host.as_str());
+        member_bytes(client, self.instance.as_ref(), &self.protocols)
     }
 }
 
-/// Bytes of what a member offers.
-pub(crate) fn protocols_bytes(protocols: &[Protocol]) -> usize {
-    protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
+/// Memory that a member takes once it has joined this way.
+pub(crate) fn joined_bytes(join: &JoinGroup) -> usize {
+    let client = (join.client_id.as_str(), join.client_host.as_str());
+    member_bytes(client, join.member.instance.as_ref(), &join.protocols)
+}
+
+/// Memory that an id takes which was given out and not joined with yet.
+pub(crate) fn pending_bytes(id: &MemberId) -> usize {
+    MEMBER_BYTES + id.as_str().len()
+}
+
+fn member_bytes(
+    (client_id, host): (&str, &str),
+    instance: Option<&InstanceId>,
+    protocols: &[Protocol],
+) -> usize {
+    let instance_bytes = instance.map_or(0, |instance| instance.as_str().len());
+    // What the coordinator calls a member begins with what it calls itself.
+    let id_bytes = if instance.is_some() { instance_bytes } else { client_id.len() };
+    let texts = client_id.len() + host.len() + instance_bytes + id_bytes;
+    let offers = protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len());
+    MEMBER_BYTES + texts + offers.sum::<usize>()
 }

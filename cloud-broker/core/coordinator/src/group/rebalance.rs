@@ -48,7 +48,11 @@ impl<A: Copy> Group<A> {
             self.remove_all(turn, &late);
         }
         if self.save_again.is_some_and(|at| at <= now) {
-            self.save(turn);
+            self.save_again = None;
+            // One that has members again is saved with their assignments: without those, the generation must not come back.
+            if self.is_empty() {
+                self.save(turn);
+            }
         }
     }
 
@@ -68,7 +72,11 @@ impl<A: Copy> Group<A> {
     /// Takes out the members whose session has ended, and the ids that nobody joined with.
     fn expire_members(&mut self, turn: &mut Turn<'_, A>) {
         let now = turn.now.mono;
-        self.pending.retain(|_, deadline| *deadline > now);
+        let expired = self.pending.iter().filter(|(_, deadline)| **deadline <= now);
+        let expired: Vec<MemberId> = expired.map(|(id, _)| id.clone()).collect();
+        for id in &expired {
+            self.forget_pending(id);
+        }
         let mut gone = Vec::new();
         for (id, member) in &mut self.members {
             if member.deadline > now {

@@ -106,7 +106,7 @@ fn offsets_go_with_their_topic() {
     };
     world.send_commit(commit("g", member.as_str(), 1, 2));
     world.send_commit(commit("large", "", -1, 9_000));
-    world.coordinator.forget_topic(world.now.wall, "t");
+    world.coordinator.forget_topics(world.now.wall, |topic| topic == "t");
     world.settle();
     assert_eq!((world.offset(0), world.state()), (None, "Stable"));
     for group in ["g", "large"] {

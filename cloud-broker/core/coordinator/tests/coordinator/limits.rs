@@ -3,12 +3,12 @@
 use broker_coordinator::{
     CommitOffsets, GROUP_ID_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX,
     GROUP_OFFSETS_MAX, GROUPS_MAX, GroupError, GroupId, MEMBER_METADATA_BYTES_MAX,
-    MEMBER_PROTOCOLS_MAX, METADATA_BYTES_MAX, OFFSET_METADATA_BYTES_MAX, OFFSETS_BYTES_MAX,
-    Protocol,
+    MEMBER_PROTOCOLS_MAX, METADATA_BYTES_MAX, MemberId, OFFSET_METADATA_BYTES_MAX,
+    OFFSETS_BYTES_MAX, Protocol,
 };
 use bytes::Bytes;
 
-use crate::harness::{World, name, protocols, to_commit};
+use crate::harness::{DELAY_MS, SESSION_MS, World, name, protocols, to_commit};
 
 fn metadata(bytes: usize) -> Vec<Protocol> {
     vec![Protocol { name: "p".to_owned(), metadata: Bytes::from(vec![7; bytes - 1]) }]
@@ -83,6 +83,57 @@ fn metadata_of_a_group_and_of_all() {
     let groups = METADATA_BYTES_MAX / (fitting * MEMBER_METADATA_BYTES_MAX) + 1;
     let all = (0..groups).all(|group| (0..fitting).all(|_| join_large(&format!("g{group}"))));
     assert!(!all, "all groups together took more than they may");
+}
+
+#[test]
+fn ids_that_were_given_out() {
+    let mut world = World::new();
+    let mut given = 0;
+    let is_refused = (0..100).any(|group| {
+        (0..GROUP_MEMBERS_MAX).any(|_| {
+            let mut join = world.join_request(&format!("g{group}"), "");
+            join.needs_known_id = true;
+            join.client_id = "c".repeat(1_000);
+            join.fresh_id = MemberId::from(format!("{}-{given}", join.client_id).as_str());
+            given += 1;
+            let asker = world.send_join(&join);
+            world.take_join(asker) == Err(GroupError::GroupMaxSizeReached)
+        })
+    });
+    assert!(is_refused && given * 1_000 <= METADATA_BYTES_MAX, "{given} ids");
+    // They are given back when they expire.
+    world.wait(SESSION_MS);
+    let mut join = world.join_request("g0", "");
+    join.protocols = metadata(MEMBER_METADATA_BYTES_MAX);
+    let asker = world.send_join(&join);
+    world.wait(DELAY_MS);
+    assert!(world.take_join(asker).is_ok());
+}
+
+#[test]
+fn members_of_a_full_group_join_again() {
+    let mut world = World::new();
+    let fill = |world: &mut World| {
+        let mut join = world.join_request("g", "");
+        join.protocols = metadata(MEMBER_METADATA_BYTES_MAX);
+        (world.send_join(&join), join)
+    };
+    let mut members = Vec::new();
+    loop {
+        let (asker, join) = fill(&mut world);
+        if world.answers.contains_key(&asker) {
+            assert_eq!(world.take_join(asker), Err(GroupError::GroupMaxSizeReached));
+            break;
+        }
+        members.push((asker, join));
+    }
+    world.wait(2 * DELAY_MS);
+    let (asker, mut join) = members.swap_remove(0);
+    let joined = world.take_join(asker).unwrap();
+    join.member = name(joined.member.as_str(), None);
+    join.protocols = metadata(MEMBER_METADATA_BYTES_MAX - 1);
+    let again = world.send_join(&join);
+    assert!(!world.answers.contains_key(&again), "it takes no more than before");
 }
 
 #[test]

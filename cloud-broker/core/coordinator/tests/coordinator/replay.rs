@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use broker_coordinator::{Answer, GroupError, Joined, MemberId};
+use broker_coordinator::{
+    Answer, Coordinator, GroupError, GroupId, GroupMetadata, GroupSettings, Joined, MemberId, Now,
+    Record, SavedMember,
+};
+use bytes::Bytes;
 
-use crate::harness::{Asker, Dice, REBALANCE_MS, SESSION_MS, World, name};
+use crate::harness::{Asker, DELAY_MS, Dice, REBALANCE_MS, SESSION_MS, World, name, start};
 
 #[test]
 fn members_go_on_after_a_restart() {
@@ -44,6 +48,65 @@ fn a_generation_that_was_not_saved_is_joined_again() {
     assert_eq!(beat, Err(GroupError::IllegalGeneration));
     let rejoin = again.join("g", old[0].member.as_str());
     assert_eq!(again.take_join(rejoin).unwrap().generation, 2);
+}
+
+#[test]
+fn a_save_that_had_no_room_does_not_save_a_generation_without_assignments() {
+    let mut world = World::new();
+    let old = world.stable(1);
+    world.is_full = true;
+    world.leave(&[name(old[0].member.as_str(), None)]);
+    let joining = world.join("g", "");
+    world.wait(DELAY_MS);
+    // It leads generation 3 and has not synced: nothing of that generation may come back.
+    let joined = world.take_join(joining).unwrap();
+    world.is_full = false;
+    world.wait(DELAY_MS);
+    let mut again = World::replayed(world.journal.clone(), world.now);
+    let synced = again.sync(&joined, &[(&joined.member, "all")]);
+    assert!(again.take_sync(synced).is_err(), "it got what nobody assigned");
+}
+
+/// After a long outage nobody comes back, and all sessions end in one moment. The engine does nothing else meanwhile: this
+/// takes a fraction of a second, and minutes if each group looks at all the others.
+#[test]
+fn many_groups_end_at_once() {
+    let mut coordinator = Coordinator::<Asker>::new(GroupSettings::default(), 1, start().mono);
+    let groups = 50_000;
+    for number in 0..groups {
+        coordinator.replay(&saved_group(&format!("group-of-somebody-{number}")));
+    }
+    coordinator.loaded(0, start());
+    let now = Now { mono: start().mono + SESSION_MS, ..start() };
+    coordinator.handle_deadlines(now);
+    let mut saved = 0;
+    while let Some(write) = coordinator.take_write() {
+        coordinator.appended(now, write);
+        saved += 1;
+    }
+    assert_eq!(saved, groups);
+}
+
+fn saved_group(group: &str) -> Record {
+    let member = SavedMember {
+        id: MemberId::from("m"),
+        instance: None,
+        client_id: "c".to_owned(),
+        client_host: "/h".to_owned(),
+        rebalance_timeout_ms: REBALANCE_MS as i32,
+        session_timeout_ms: SESSION_MS as i32,
+        subscription: Bytes::new(),
+        assignment: Bytes::new(),
+    };
+    let metadata = GroupMetadata {
+        protocol_type: "consumer".to_owned(),
+        generation: 1,
+        protocol: Some("range".to_owned()),
+        leader: Some(member.id.clone()),
+        since: start().wall,
+        members: vec![member],
+    };
+    Record::Group { group: GroupId::from(group), metadata: Some(metadata) }
 }
 
 /// Clients that join, sync, commit, leave and fall silent at random.

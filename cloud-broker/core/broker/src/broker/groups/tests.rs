@@ -281,6 +281,45 @@ fn offsets_of_missing_partitions_are_refused() {
     assert_eq!(codes, [OK, i16::from(ErrorCode::UnknownTopicOrPartition)]);
 }
 
+/// A request names a partition with four bytes, and a whole group with one.
+#[test]
+fn a_small_question_has_no_endless_answer() {
+    let mut sim = Sim::with_topic(1 << 20, "t");
+    sim.coordinator();
+    let mut request = commit("", -1, 7);
+    let metadata = Text::from("x".repeat(4_096).as_str());
+    request.topics[0].partitions[0].committed_metadata = Some(metadata);
+    sim.request(8, request.into());
+    sim.commit();
+    let named = |times: usize| {
+        let topic = OffsetFetchRequestTopics {
+            name: Text::from("t"),
+            partition_indexes: vec![0; times],
+            ..Default::default()
+        };
+        vec![OffsetFetchRequestGroup {
+            group_id: Text::from("g"),
+            topics: Some(vec![topic]),
+            ..Default::default()
+        }]
+    };
+    let whole =
+        OffsetFetchRequestGroup { group_id: Text::from("g"), topics: None, ..Default::default() };
+    let whole = |times: usize| vec![whole.clone(); times];
+    for (groups, fits) in
+        [(named(1_000), true), (named(9_000), false), (whole(1_000), true), (whole(9_000), false)]
+    {
+        let request = OffsetFetchRequest { groups, ..Default::default() };
+        let asker = sim.request(8, request.into());
+        let Response::OffsetFetch(response) = sim.group_response(asker) else {
+            panic!("not an OffsetFetch response");
+        };
+        let last = response.groups.last().unwrap();
+        let refused = i16::from(ErrorCode::InvalidRequest);
+        assert_eq!(last.error_code, if fits { OK } else { refused });
+    }
+}
+
 #[test]
 fn a_group_goes_on_after_a_restart() {
     let mut sim = Sim::with_topic(1 << 20, "t");
@@ -397,6 +436,35 @@ fn offsets_go_with_their_topic() {
     sim.request(5, request.into());
     sim.store_control();
     assert_eq!(sim.offset(), Ok(-1));
+}
+
+#[test]
+fn offsets_go_with_their_topic_over_a_crash() {
+    use broker_kafka::generated::delete_topics::DeleteTopicsRequest;
+    let request = || DeleteTopicsRequest {
+        topic_names: vec![Text::from("t")],
+        ..DeleteTopicsRequest::default()
+    };
+    let mut sim = Sim::with_topic(1 << 20, "t");
+    sim.coordinator();
+    for is_loading in [false, true] {
+        sim.commits("", -1, 7);
+        sim.commit();
+        assert_eq!(sim.offset(), Ok(7));
+        if is_loading {
+            sim.restart();
+        }
+        sim.request(5, request().into());
+        sim.store_control();
+        // What the deletion has written is lost, or it could not write anything yet.
+        if !is_loading {
+            sim.restart();
+        }
+        sim.read_groups();
+        sim.metadata(13, &["t"]);
+        sim.store_control();
+        assert_eq!(sim.offset(), Ok(-1), "another topic of that name begins anew: {is_loading}");
+    }
 }
 
 /// One request of each API, in a form that all versions carry.

@@ -360,6 +360,7 @@ fn every_config_is_told_with_its_source() {
             resource(2, "t", Some(&["retention.ms", "unknown"])),
             resource(4, "1", None),
             resource(4, "", None),
+            resource(2, "t", Some(&[])),
         ],
     );
     let retention = find(&results[0], "retention.ms").unwrap();
@@ -379,6 +380,7 @@ fn every_config_is_told_with_its_source() {
     assert_eq!(address.value.as_deref(), Some("PLAINTEXT://broker.example:9092"));
     assert!(results[2].configs.is_sorted_by(|a, b| *a.name < *b.name), "each once");
     assert_eq!((results[3].error_code, results[3].configs.len()), (OK, 0));
+    assert_eq!(results[4].configs.len(), 33, "to name none is to ask for all");
 }
 
 #[test]
