@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use gateway_core::dedupe::QueuesSeen;
 use gateway_core::gateway::{Arrival, ClientBatch, ClientToken};
 use gateway_core::hub::{ClientNo, Effect, Entry, Hub, HubCounters, Place};
 use gateway_core::mqtt::{
@@ -307,7 +308,7 @@ impl HubTask {
         let batch = ClientBatch {
             token: ClientToken(0),
             device: Bytes::copy_from_slice(client_id.as_bytes()),
-            first_of_connection: false,
+            queues_seen: QueuesSeen::default(),
             arrivals: vec![will_arrival(&message)],
         };
         let store = self.store.clone();

@@ -2,6 +2,7 @@
 //!
 //! The decision is made inside the transaction that stores the reading, so that a rollback undoes it too.
 
+use wire::ids::QueueId;
 use wire::seq::DeviceSeq;
 
 /// Queue ids kept per device: a device that is re-flashed or reboots with a RAM queue brings a new one each time (D3).
@@ -16,6 +17,35 @@ pub struct Numbered {
     pub count: u64,
     /// Readings that the device's own queue dropped right before.
     pub lost_before: u64,
+}
+
+/// The queues that a connection has published for. Only the first publish for a queue may jump forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueuesSeen {
+    queues: [QueueId; QUEUES_PER_DEVICE],
+    len: usize,
+}
+
+impl Default for QueuesSeen {
+    fn default() -> Self {
+        Self { queues: [QueueId(0); QUEUES_PER_DEVICE], len: 0 }
+    }
+}
+
+impl QueuesSeen {
+    /// Whether a publish for `queue` may jump. Beyond [`QUEUES_PER_DEVICE`] none may: more are not kept either.
+    #[must_use]
+    pub fn may_jump(&self, queue: QueueId) -> bool {
+        self.len < QUEUES_PER_DEVICE && !self.queues[..self.len].contains(&queue)
+    }
+
+    /// There was a publish for `queue`.
+    pub fn note(&mut self, queue: QueueId) {
+        if self.may_jump(queue) {
+            self.queues[self.len] = queue;
+            self.len += 1;
+        }
+    }
 }
 
 /// What to do with a batch.
@@ -35,17 +65,17 @@ pub enum Decision {
     },
 }
 
-/// Decides by the last sequence stored for (device, queue), 0 if there is none. The first numbered publish of a
-/// connection may jump forward: the readings between were acknowledged by another gateway or dropped by the device.
+/// Decides by the last sequence stored for (device, queue), 0 if there is none. The first publish of a connection for
+/// a queue may jump forward: the readings between were acknowledged by another gateway or dropped by the device.
 #[must_use]
-pub fn decide(last: DeviceSeq, batch: Numbered, first_of_connection: bool) -> Decision {
+pub fn decide(last: DeviceSeq, batch: Numbered, may_jump: bool) -> Decision {
     let expected = DeviceSeq(last.0.saturating_add(batch.lost_before).saturating_add(1));
     let Some(end) = batch.first.0.checked_add(batch.count.saturating_sub(1)) else {
         return Decision::Refuse { expected };
     };
     if end <= last.0 {
         Decision::Copy
-    } else if batch.first == expected || (first_of_connection && batch.first > last) {
+    } else if batch.first == expected || (may_jump && batch.first > last) {
         Decision::Take { last: DeviceSeq(end) }
     } else {
         Decision::Refuse { expected }
@@ -55,6 +85,19 @@ pub fn decide(last: DeviceSeq, batch: Numbered, first_of_connection: bool) -> De
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_queue_jumps_once_as_long_as_they_are_counted() {
+        let mut seen = QueuesSeen::default();
+        for queue in 0..QUEUES_PER_DEVICE as u64 {
+            assert!(seen.may_jump(QueueId(queue)), "{queue}");
+            seen.note(QueueId(queue));
+            seen.note(QueueId(queue));
+            assert!(!seen.may_jump(QueueId(queue)), "{queue}");
+        }
+        assert!(!seen.may_jump(QueueId(99)));
+        seen.note(QueueId(99));
+    }
 
     #[test]
     fn table_of_d2() {

@@ -72,6 +72,12 @@ pub fn batch_device(topic: &str) -> Option<&str> {
     topic.strip_prefix(BATCH_PREFIX)?.strip_suffix(BATCH_SUFFIX)
 }
 
+/// The queue that a batch is numbered in, if its header can be read.
+#[must_use]
+pub fn queue(payload: &[u8]) -> Option<QueueId> {
+    BatchReader::new(payload).ok().map(|reader| reader.header().queue)
+}
+
 /// A batch of which every reading can be read.
 #[derive(Debug, Clone)]
 pub struct DeviceBatch<'a> {

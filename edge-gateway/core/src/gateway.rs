@@ -27,7 +27,7 @@ use self::outgoing::RunCache;
 use self::session::Session;
 pub use self::session::{SessionId, UplinkEvent, WelcomeFacts};
 pub use self::status::{Alarm, Status};
-use crate::dedupe::Numbered;
+use crate::dedupe::{Numbered, QueuesSeen};
 use crate::device_batch::{self, BatchFault};
 use crate::ledger::Ledger;
 use crate::mutant::{self, Mutant};
@@ -91,10 +91,14 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// Whether the device numbers it, by properties or as a batch.
+    /// The queue that it is numbered in, by properties or as a batch; `None` too for a batch that cannot be read.
     #[must_use]
-    pub fn is_numbered(&self) -> bool {
-        self.sequence.is_some() || device_batch::is_reserved(&self.topic)
+    pub fn queue(&self) -> Option<QueueId> {
+        if device_batch::is_reserved(&self.topic) {
+            device_batch::queue(&self.payload)
+        } else {
+            self.sequence.map(|(queue, _)| queue)
+        }
     }
 }
 
@@ -109,8 +113,8 @@ pub struct ClientBatch {
     pub token: ClientToken,
     /// The device: the authenticated client id.
     pub device: Bytes,
-    /// Whether this connection has sent no numbered publish before.
-    pub first_of_connection: bool,
+    /// The queues that this connection has published for before.
+    pub queues_seen: QueuesSeen,
     /// The publishes, in order.
     pub arrivals: Vec<Arrival>,
 }

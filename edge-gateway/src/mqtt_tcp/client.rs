@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use gateway_core::dedupe::QueuesSeen;
 use gateway_core::hub::Entry;
 use gateway_core::mqtt::{
     CloseReason, ConnectRefusal, ConnectRequest, Connection, Message, Output, Publish,
@@ -96,7 +97,7 @@ pub(super) struct Client {
     to_hub: VecDeque<Request>,
     publishes: Vec<Publish>,
     outstanding: Option<Outstanding>,
-    numbered_before: bool,
+    queues_seen: QueuesSeen,
     closing: Option<CloseReason>,
     stopping: bool,
 }
@@ -126,7 +127,7 @@ impl Client {
             to_hub: VecDeque::new(),
             publishes: Vec::new(),
             outstanding: None,
-            numbered_before: false,
+            queues_seen: QueuesSeen::default(),
             closing: None,
             stopping: false,
         }

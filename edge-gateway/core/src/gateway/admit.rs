@@ -5,7 +5,7 @@ use wire::ids::{Lane, QueueId};
 use wire::seq::DeviceSeq;
 
 use super::{Arrival, COMMIT_BYTES_TARGET, ClientBatch, Gateway, Now, Plan, Rejection, Verdict};
-use crate::dedupe::{Decision, Numbered, decide};
+use crate::dedupe::{Decision, Numbered, QueuesSeen, decide};
 use crate::device_batch::{self, BatchFault, DeviceBatch};
 use crate::mutant::{self, Mutant};
 use crate::spool::segment::{Row, SegmentWriter};
@@ -36,14 +36,13 @@ impl<S: SpoolStore> Gateway<S> {
                 break;
             }
             let mut verdict = Verdict { token: batch.token, stored: 0, rejected: None };
-            let mut first = batch.first_of_connection;
+            let mut seen = batch.queues_seen;
             for arrival in &batch.arrivals {
-                verdict.rejected = self.admit_one(plan, &mut intake, batch, arrival, first)?;
+                verdict.rejected = self.admit_one(plan, &mut intake, batch, arrival, &mut seen)?;
                 if verdict.rejected.is_some() {
                     break;
                 }
                 verdict.stored += 1;
-                first &= !arrival.is_numbered();
             }
             plan.verdicts.push(verdict);
         }
@@ -57,7 +56,7 @@ impl<S: SpoolStore> Gateway<S> {
         intake: &mut Intake,
         batch: &ClientBatch,
         arrival: &Arrival,
-        first_of_connection: bool,
+        seen: &mut QueuesSeen,
     ) -> Result<Option<Rejection>, StoreError> {
         let content = match Content::of(&batch.device, arrival) {
             Ok(content) => content,
@@ -68,7 +67,9 @@ impl<S: SpoolStore> Gateway<S> {
         if let Some((queue, numbered)) = sequence {
             let queue = if mutant::is(Mutant::DedupeIgnoresQueue) { QueueId(0) } else { queue };
             let last = self.store.device_last(&batch.device, queue)?.unwrap_or(DeviceSeq::NONE);
-            match decide(last, numbered, first_of_connection) {
+            let may_jump = seen.may_jump(queue);
+            seen.note(queue);
+            match decide(last, numbered, may_jump) {
                 Decision::Copy if mutant::is(Mutant::TakeCopies) => {}
                 Decision::Copy => {
                     plan.ledger.received += count;

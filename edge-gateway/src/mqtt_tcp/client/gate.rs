@@ -23,13 +23,15 @@ impl Client {
         let publishes = std::mem::take(&mut self.publishes);
         let device = self.client.clone().unwrap_or_else(|| "".into());
         let messages = self.messages(&publishes, &device);
-        let first_of_connection = !self.numbered_before;
+        let queues_seen = self.queues_seen;
         let arrivals: Vec<_> = publishes.into_iter().map(arrival).collect();
-        self.numbered_before |= arrivals.iter().any(Arrival::is_numbered);
+        for queue in arrivals.iter().filter_map(Arrival::queue) {
+            self.queues_seen.note(queue);
+        }
         let batch = ClientBatch {
             token: ClientToken(0),
             device: Bytes::copy_from_slice(device.as_bytes()),
-            first_of_connection,
+            queues_seen,
             arrivals,
         };
         // A closed store drops the answer's sender as well, which `wait` reports.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use gateway_core::dedupe::Numbered;
+use gateway_core::dedupe::QueuesSeen;
 use gateway_core::gateway::{
     Alarm, Arrival, ClientBatch, ClientToken, Due, Gateway, GatewaySettings, Rejection, Verdict,
 };
@@ -31,7 +32,7 @@ const RECORD_INTERVAL_MS: u64 = 10_000;
 #[derive(Debug)]
 struct Client {
     device: Bytes,
-    fresh: bool,
+    queues_seen: QueuesSeen,
     buffered: VecDeque<Publish>,
     staged: Vec<Publish>,
     /// Whether the device is known to be gone; the connection stays until its batch is stored.
@@ -228,7 +229,7 @@ impl World<'_> {
             link,
             Client {
                 device: device.clone(),
-                fresh: true,
+                queues_seen: QueuesSeen::default(),
                 buffered: VecDeque::new(),
                 staged: Vec::new(),
                 gone: false,
@@ -257,11 +258,16 @@ impl World<'_> {
         }
         client.staged = client.buffered.drain(..).collect();
         let arrivals = client.staged.iter().map(|publish| arrival(&client.device, publish));
+        let arrivals: Vec<_> = arrivals.collect();
+        let queues_seen = client.queues_seen;
+        for queue in arrivals.iter().filter_map(Arrival::queue) {
+            client.queues_seen.note(queue);
+        }
         gateway.stage(ClientBatch {
             token: ClientToken(link.0),
             device: client.device.clone(),
-            first_of_connection: std::mem::take(&mut client.fresh),
-            arrivals: arrivals.collect(),
+            queues_seen,
+            arrivals,
         });
     }
 

@@ -83,6 +83,31 @@ fn what_overlaps_leaves_a_hole_or_is_no_batch_is_refused_whole() {
     assert_eq!(give(&mut gateway, publish_batch(0, 4, 2, false)), (1, None));
 }
 
+/// A client that numbers two queues over one connection: after a change of spools both go on, and each only once.
+#[test]
+fn every_queue_of_a_connection_may_jump_once() {
+    let mut gateway = fresh();
+    let arrival = |queue: u64, seq| {
+        let mut arrival = publish(0, seq, true).arrivals.remove(0);
+        arrival.sequence = arrival.sequence.map(|(_, numbered)| (QueueId(queue), numbered));
+        arrival
+    };
+    let mut batch = publish_batch(7, 50, 2, true);
+    batch.arrivals[0].topic = Bytes::from_static(b"culvert/v1/dev0/batch");
+    batch.device = Bytes::from_static(b"dev0");
+    batch.arrivals.extend([arrival(8, 90), arrival(8, 91), arrival(7, 52), arrival(7, 60)]);
+    let (expected, first) = (DeviceSeq(53), DeviceSeq(60));
+    let refused = Some(Rejection::OutOfOrder { expected, first });
+    assert_eq!(give(&mut gateway, batch.clone()), (4, refused));
+    // What the connection published before counts too.
+    let queues = batch.arrivals.iter().filter_map(Arrival::queue);
+    let mut later = publish(0, 95, true);
+    queues.for_each(|queue| later.queues_seen.note(queue));
+    later.arrivals = vec![arrival(9, 5), arrival(8, 95)];
+    let refused = Rejection::OutOfOrder { expected: DeviceSeq(92), first: DeviceSeq(95) };
+    assert_eq!(give(&mut gateway, later), (1, Some(refused)));
+}
+
 #[test]
 fn a_batch_may_only_be_published_by_its_own_device() {
     let mut gateway = fresh();

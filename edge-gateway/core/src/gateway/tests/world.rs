@@ -108,10 +108,14 @@ pub(super) fn now(ms: u64) -> Now {
 
 pub(super) fn publish(device: u64, seq: u64, first: bool) -> ClientBatch {
     let numbered = Numbered { first: DeviceSeq(seq), count: 1, lost_before: 0 };
+    let mut queues_seen = QueuesSeen::default();
+    if !first {
+        queues_seen.note(QueueId(device));
+    }
     ClientBatch {
         token: ClientToken(device),
         device: Bytes::from(format!("dev{device}")),
-        first_of_connection: first,
+        queues_seen,
         arrivals: vec![Arrival {
             topic: Bytes::from_static(b"plant/1/temp"),
             payload: Bytes::from(seq.to_string()),
