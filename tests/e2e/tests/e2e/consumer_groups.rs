@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::{
     ClientKind, Consumer, ConsumerPlan, Launch, PATIENCE, Settings, Site, Stage, Tool, kafka_tool,
-    run_tool, scenario, until,
+    read_topic, run_tool, scenario, until,
 };
 
 const TOPIC: &str = "orders";
@@ -195,13 +195,19 @@ fn kafka_s_own_tools_read_groups_and_their_records() {
         let mut again = start(stage, &site, ClientKind::Kcat)?;
         wait_until_read(&[&again], &orders.all())?;
         again.stop()?;
-        // The records are in Kafka's formats: its own formatters read them.
+        // The records are in Kafka's formats: its own formatters read them. They end when they have all of the group's
+        // partition, not after a time in which a busy machine may have read nothing.
+        let records = read_topic(site.kafka(), "__consumer_offsets")?;
+        let of_group = records.iter().find(|record| record.key_text().contains(GROUP));
+        let partition = of_group.context("no record of the group")?.partition;
+        let count = records.iter().filter(|record| record.partition == partition).count();
+        let (partition, count) = (partition.to_string(), count.to_string());
         let read = |formatter: &str| {
             let formatter = format!("org.apache.kafka.tools.consumer.{formatter}");
             #[rustfmt::skip]
             let arguments = [
-                "--topic", "__consumer_offsets", "--from-beginning", "--timeout-ms", "5000",
-                "--formatter", &formatter,
+                "--topic", "__consumer_offsets", "--partition", &partition, "--offset", "earliest",
+                "--max-messages", &count, "--formatter", &formatter,
             ];
             java("org.apache.kafka.tools.consumer.ConsoleConsumer", &arguments)
         };
