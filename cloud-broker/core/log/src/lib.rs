@@ -13,14 +13,18 @@
 //! them; here a topic is a number), checks of a batch's CRC (the connection that received it did that).
 
 mod batch_cut;
+mod checkpoint;
+mod extent;
 mod fields;
 mod ids;
+mod job;
 mod log;
 #[cfg(not(feature = "mutants"))]
 mod mutant;
 #[cfg(feature = "mutants")]
 pub mod mutant;
 mod partition;
+mod policy;
 mod producer;
 mod read;
 mod recovery;
@@ -29,17 +33,28 @@ mod settings;
 pub mod sim_disk;
 mod slot;
 mod staging;
+pub mod store;
 mod tail;
+mod unit;
 mod uplink_stream;
 mod wal_file_header;
 
 pub use batch_cut::{DamagedRun, FirstBatch};
-pub use ids::{FileNo, PartitionKey, SlotNo, TopicNo};
+pub use checkpoint::{
+    CheckpointHead, PartitionState, ProducerBatchState, ProducerState, ReplayFrom,
+};
+pub use extent::Extent;
+pub use ids::{FileNo, PartitionKey, SHARDS, Shard, SlotNo, TopicNo, UnitId, UnitNo};
+pub use job::{
+    CheckpointJob, CompactJob, Damage, FreeJob, Job, JobDone, Lane, LiveExtent, Made, RewriteJob,
+    SealJob, UnitRun,
+};
 pub use log::{
     AppendError, Appended, Durable, IdempotentError, IdempotentOutcome, Log, Moved, NewFile,
     SlotToWrite, TooManyPartitions, UplinkOutcome,
 };
 pub use partition::PartitionOffsets;
+pub use policy::{CompactPolicy, TopicPolicy};
 pub use producer::{BATCHES_KEPT, PRODUCER_EXPIRATION_MS, PRODUCERS_MAX};
 pub use read::{Candidate, FilePiece, Piece, ReadError, ReadPlan};
 pub use recovery::{
@@ -52,6 +67,7 @@ pub use slot::{
     RunFlags, SLOT_ALIGN, SLOT_BYTES_MAX, SLOT_HEADER_BYTES, SLOT_VERSION, ShardEpoch, Slot,
     SlotBody, SlotError, SlotHead, SlotHeader, UplinkEntry, encode_control, encode_data,
 };
+pub use unit::{UnitKind, UnitMeta};
 pub use uplink_stream::{UplinkAppend, UplinkStream};
 pub use wal_file_header::{
     WAL_FILE_HEADER_BYTES, WAL_FILE_VERSION, WalFileHeader, WalFileHeaderError,
