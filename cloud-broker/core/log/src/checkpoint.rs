@@ -45,6 +45,23 @@ pub struct CheckpointHead {
     pub next_topic: TopicNo,
     /// Every unit, sorted by id. WAL files that are not sealed are not among them.
     pub units: Vec<UnitMeta>,
+    /// The WAL files that are not sealed, in order; the last may be the one in which replay begins.
+    pub unsealed: Vec<UnsealedFile>,
+}
+
+/// A WAL file that has no footer yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnsealedFile {
+    /// The file.
+    pub file_no: FileNo,
+    /// Its first slot.
+    pub first_slot: SlotNo,
+    /// The slot behind the last that the checkpoint covers.
+    pub end_slot: SlotNo,
+    /// Where those slots end, in bytes.
+    pub slots_end: u64,
+    /// The file's size.
+    pub size: u64,
 }
 
 /// What a checkpoint says of a partition.

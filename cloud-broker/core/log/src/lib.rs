@@ -41,7 +41,7 @@ mod wal_file_header;
 
 pub use batch_cut::{DamagedRun, FirstBatch};
 pub use checkpoint::{
-    CheckpointHead, PartitionState, ProducerBatchState, ProducerState, ReplayFrom,
+    CheckpointHead, PartitionState, ProducerBatchState, ProducerState, ReplayFrom, UnsealedFile,
 };
 pub use extent::Extent;
 pub use ids::{FileNo, PartitionKey, SHARDS, Shard, SlotNo, TopicNo, UnitId, UnitNo};
