@@ -12,7 +12,10 @@ use broker_kafka::generated::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
 use broker_kafka::runtime::Text;
-use broker_log::{FileNo, Log, LogSettings, Piece, SlotToWrite, WalFileLen, WalSource, recover};
+use broker_log::store::UnitSource;
+use broker_log::{
+    FileNo, Log, LogSettings, Piece, PieceRead, SlotToWrite, UnitId, WalFileLen, WalSource, recover,
+};
 use bytes::Bytes;
 use wire::ids::{Incarnation, ProducerId};
 use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder};
@@ -48,6 +51,17 @@ impl WalSource for FilesSource<'_> {
         let from = bytes.len().min(at as usize);
         let to = bytes.len().min(from + len);
         Ok(Bytes::copy_from_slice(&bytes[from..to]))
+    }
+}
+
+impl UnitSource for FilesSource<'_> {
+    type Error = Infallible;
+
+    fn read_at(&mut self, unit: UnitId, pos: u64, len: usize) -> Result<Bytes, Infallible> {
+        match unit {
+            UnitId::Wal(file_no) => WalSource::read_at(self, file_no, pos, len),
+            UnitId::Unit(_) => Ok(Bytes::new()),
+        }
     }
 }
 
@@ -320,15 +334,8 @@ impl Sim {
     }
 }
 
-fn read_piece(files: &Files, piece: &Piece) -> Option<Bytes> {
-    match piece {
-        Piece::Memory(bytes) => Some(bytes.clone()),
-        Piece::File(file) => {
-            let start = file.pos as usize;
-            let run = files.get(&file.file_no)?.get(start..start + file.len as usize)?;
-            file.cut(&Bytes::copy_from_slice(run)).ok()
-        }
-    }
+fn read_piece(files: &Files, piece: &Piece) -> Option<PieceRead> {
+    piece.read(&mut FilesSource(files)).ok()
 }
 
 /// A batch of plain records with these values; record `i` has the timestamp `first_timestamp + i`.

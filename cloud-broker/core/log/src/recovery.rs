@@ -19,6 +19,7 @@ use bytes::Bytes;
 use wire::ids::Incarnation;
 use wire::offset::LeaderEpoch;
 
+use crate::catalog::Catalog;
 use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo};
 use crate::partition::PartitionLog;
 use crate::producer::Producers;
@@ -131,6 +132,7 @@ pub struct Recovered {
     pub(crate) partitions: BTreeMap<PartitionKey, PartitionLog>,
     pub(crate) streams: UplinkStreams,
     pub(crate) producers: Producers,
+    pub(crate) catalog: Catalog,
     last_chain: Option<LastChain>,
 }
 
