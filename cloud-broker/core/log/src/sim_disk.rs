@@ -216,3 +216,6 @@ impl SimDisk {
         self.state.borrow_mut().sync_folder(folder)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,14 +101,14 @@ impl SlotStore for SimDisk {
     type Error = DiskError;
 
     fn put_new(&mut self, slot: &SlotToWrite) -> Put<DiskError> {
-        let number = |bytes: &[u8]| SlotHeader::parse(bytes).ok().map(|header| header.head);
-        let mine = number(&slot.bytes).map(|head| head.incarnation);
+        let number = |bytes: &[u8]| {
+            let head = SlotHeader::parse(bytes).ok()?.head;
+            Some((head.incarnation, head.slot_no))
+        };
         match self.slot_at(slot.file_no, slot.pos) {
             Err(error) => return Put::Unknown(error),
-            // What another incarnation left is the stale content of a recycled file.
-            Ok(Some(there)) if number(&there).map(|head| head.incarnation) == mine => {
-                return Put::Exists;
-            }
+            // Any other slot is the stale content of a recycled file.
+            Ok(Some(there)) if number(&there) == number(&slot.bytes) => return Put::Exists,
             Ok(_) => {}
         }
         match self.write_and_sync(slot) {
