@@ -68,6 +68,23 @@ pub struct CheckpointHead {
     pub next_topic: TopicNo,
     /// Every unit, sorted by id. WAL files that are not sealed are not among them.
     pub units: Vec<UnitMeta>,
+    /// The WAL files that are not sealed, in order; the last may be the one in which replay begins.
+    pub unsealed: Vec<UnsealedFile>,
+}
+
+/// A WAL file that has no footer yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnsealedFile {
+    /// The file.
+    pub file_no: FileNo,
+    /// Its first slot.
+    pub first_slot: SlotNo,
+    /// The slot behind the last that the checkpoint covers.
+    pub end_slot: SlotNo,
+    /// Where those slots end, in bytes.
+    pub slots_end: u64,
+    /// The file's size.
+    pub size: u64,
 }
 
 /// What a checkpoint says of a partition.
@@ -171,6 +188,7 @@ impl CheckpointIndex {
             next_unit: units.next_unit,
             next_topic: units.next_topic,
             units: units.units,
+            unsealed: units.unsealed,
         })
     }
 }
@@ -189,11 +207,9 @@ impl Section {
             return Err(self.error(CheckpointErrorKind::Inconsistent("no shard's section")));
         };
         let states = shard::decode(shard, self.check(bytes)?).map_err(|kind| self.error(kind))?;
-        let mut extents = states.iter().flat_map(|state| &state.extents);
-        if extents.all(|extent| head.holds(extent)) {
-            Ok(states)
-        } else {
-            Err(self.error(CheckpointErrorKind::Inconsistent("an extent outside its unit")))
+        match states.iter().find_map(|state| head.misplaced(state)) {
+            None => Ok(states),
+            Some(what) => Err(self.error(CheckpointErrorKind::Inconsistent(what))),
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct UnitRun {
     pub entry: RunEntry,
     /// Wall time of its commit.
     pub append_ms: UnixMs,
+    /// Sum over its batches (docs/formats/unit.md, "Setsum").
+    pub setsum: u64,
 }
 
 /// Which jobs wait for each other: one of each lane runs at a time.
@@ -74,9 +76,9 @@ pub struct SealJob {
     pub slots_end: u64,
     /// The file's size; its footer ends there, or further if it does not fit.
     pub size: u64,
-    /// Sum over its batches (docs/formats/unit.md, "Setsum").
+    /// Sum over its runs' sums.
     pub setsum: u64,
-    /// Its runs, in any order.
+    /// Its runs, in any order; those that nobody can read any more are left out.
     pub runs: Vec<UnitRun>,
 }
 

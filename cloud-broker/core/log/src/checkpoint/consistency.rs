@@ -5,6 +5,8 @@ use wire::offset::Offset;
 
 use super::{CheckpointHead, PartitionState};
 use crate::extent::Extent;
+use crate::ids::FileNo;
+use crate::job::UnitRun;
 
 impl PartitionState {
     /// What contradicts itself here, if anything.
@@ -47,10 +49,26 @@ impl PartitionState {
 }
 
 impl CheckpointHead {
-    /// Whether an extent lies within a unit of this checkpoint.
-    pub(super) fn holds(&self, extent: &Extent) -> bool {
+    /// What of a partition's batches lies where this checkpoint has nothing, if anything does.
+    pub(super) fn misplaced(&self, state: &PartitionState) -> Option<&'static str> {
+        if !state.extents.iter().all(|extent| self.holds_extent(extent)) {
+            return Some("an extent outside its unit");
+        }
+        if !state.runs.iter().all(|(file_no, run)| self.holds_run(*file_no, run)) {
+            return Some("a run outside its file");
+        }
+        None
+    }
+
+    fn holds_extent(&self, extent: &Extent) -> bool {
         let unit = self.units.binary_search_by_key(&extent.unit, |unit| unit.id);
         let end = extent.first.checked_add(extent.count);
         unit.is_ok_and(|at| end.is_some_and(|end| end <= self.units[at].entry_count))
+    }
+
+    fn holds_run(&self, file_no: FileNo, run: &UnitRun) -> bool {
+        let file = self.unsealed.binary_search_by_key(&file_no, |file| file.file_no);
+        let end = u64::from(run.entry.pos) + u64::from(run.entry.len);
+        file.is_ok_and(|at| end <= self.unsealed[at].slots_end)
     }
 }

@@ -17,7 +17,7 @@ use crate::slot::{RUN_ENTRY_BYTES, RunEntry};
 const FIELD_BYTES: usize = 64;
 const EPOCH_BYTES: usize = 12;
 const EXTENT_BYTES: usize = 64;
-const RUN_BYTES: usize = 16 + RUN_ENTRY_BYTES;
+const RUN_BYTES: usize = 24 + RUN_ENTRY_BYTES;
 const STREAM_BYTES: usize = 24;
 
 /// Flag of a partition: there is a next horizon.
@@ -146,13 +146,18 @@ fn encode_run(file_no: FileNo, run: &UnitRun) -> [u8; RUN_BYTES] {
     let mut out = [0; RUN_BYTES];
     put(&mut out, 0, file_no.0.to_le_bytes());
     put(&mut out, 8, run.append_ms.0.to_le_bytes());
-    put(&mut out, 16, run.entry.encode());
+    put(&mut out, 16, run.setsum.to_le_bytes());
+    put(&mut out, 24, run.entry.encode());
     out
 }
 
 fn decode_run(bytes: &[u8; RUN_BYTES]) -> (FileNo, UnitRun) {
-    let entry = RunEntry::decode(&field(bytes, 16));
-    (FileNo(u64_at(bytes, 0)), UnitRun { entry, append_ms: UnixMs(i64_at(bytes, 8)) })
+    let run = UnitRun {
+        entry: RunEntry::decode(&field(bytes, 24)),
+        append_ms: UnixMs(i64_at(bytes, 8)),
+        setsum: u64_at(bytes, 16),
+    };
+    (FileNo(u64_at(bytes, 0)), run)
 }
 
 fn encode_stream(pid: ProducerId, stream: &StreamState) -> [u8; STREAM_BYTES] {

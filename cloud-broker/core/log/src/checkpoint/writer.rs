@@ -64,6 +64,7 @@ impl CheckpointWriter {
     pub fn finish(self, head: &CheckpointHead) -> Result<Vec<Bytes>, SectionTooLarge> {
         assert_eq!(head.id.incarnation, head.replay.incarnation, "a checkpoint of another's chain");
         debug_assert!(head.units.is_sorted_by(|before, unit| before.id < unit.id));
+        debug_assert!(head.unsealed.is_sorted_by(|before, file| before.file_no < file.file_no));
         if let Some(too_large) = self.too_large {
             return Err(too_large);
         }

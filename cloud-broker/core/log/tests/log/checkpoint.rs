@@ -9,16 +9,16 @@ use wire::seq::{StreamEpoch, StreamSeq};
 use wire::time::UnixMs;
 use wire::uplink::StreamState;
 
+use broker_log::store::CheckpointId;
 use broker_log::{
     BATCHES_KEPT, CHECKPOINT_HEADER_BYTES, Checkpoint, CheckpointError, CheckpointErrorKind,
     CheckpointHead, CheckpointIndex, CheckpointWriter, Extent, FileNo, PartitionKey,
     PartitionState, ProducerBatchState, ProducerState, ReplayFrom, RunEntry, RunFlags,
     SECTIONS_MAX, Section, SectionKind, SlotNo, TopicNo, UnitId, UnitKind, UnitMeta, UnitNo,
-    UnitRun,
+    UnitRun, UnsealedFile,
 };
 
 use crate::batches::key;
-use broker_log::store::CheckpointId;
 
 const GOLDEN: &[u8] = include_bytes!("../golden/checkpoint-v1.bin");
 
@@ -72,6 +72,22 @@ fn golden_head() -> CheckpointHead {
         next_unit: UnitNo(0x77),
         next_topic: TopicNo(9),
         units: vec![sealed, compacted],
+        unsealed: vec![
+            UnsealedFile {
+                file_no: FileNo(10),
+                first_slot: SlotNo(900),
+                end_slot: SlotNo(950),
+                slots_end: 0x07ff_f000,
+                size: 0x0800_0000,
+            },
+            UnsealedFile {
+                file_no: FileNo(11),
+                first_slot: SlotNo(950),
+                end_slot: SlotNo(0x01_0203_0405),
+                slots_end: 0x5000,
+                size: 0x0800_0000,
+            },
+        ],
     }
 }
 
@@ -103,13 +119,14 @@ fn run(key: PartitionKey, (base, last): (i64, i64), append_ms: i64) -> UnitRun {
         last_offset: Offset(last),
         max_timestamp: UnixMs(-1),
     };
-    UnitRun { entry, append_ms: UnixMs(append_ms) }
+    UnitRun { entry, append_ms: UnixMs(append_ms), setsum: 0x00ab_cdef }
 }
 
 /// The golden partition that has everything.
 fn full() -> PartitionState {
     let key = key(3, 0);
     let mut stamped = run(key, (50, 59), 1_790_000_000_300);
+    stamped.setsum = 0xfedc_ba98_7654_3210;
     stamped.entry.pos = 8_300;
     stamped.entry.len = 150;
     stamped.entry.batches = 1;
@@ -314,6 +331,13 @@ fn extremes_read_back() {
         next_unit: UnitNo(u64::MAX),
         next_topic: TopicNo(u32::MAX),
         units: vec![file, unit],
+        unsealed: vec![UnsealedFile {
+            file_no: FileNo(u64::MAX),
+            first_slot: SlotNo(u64::MAX),
+            end_slot: SlotNo(u64::MAX),
+            slots_end: u64::MAX,
+            size: u64::MAX,
+        }],
     };
     let extent = Extent {
         unit: UnitId::Unit(UnitNo(u64::MAX)),
@@ -326,6 +350,7 @@ fn extremes_read_back() {
         count: 1,
     };
     let mut last_run = run(key, (i64::MAX - 1, i64::MAX - 1), i64::MIN);
+    last_run.setsum = u64::MAX;
     last_run.entry = RunEntry {
         leader_epoch: LeaderEpoch(i32::MAX),
         pos: u32::MAX,
@@ -367,9 +392,9 @@ fn extremes_read_back() {
 
 #[test]
 fn an_empty_log_has_a_checkpoint() {
-    let head = CheckpointHead { units: Vec::new(), ..golden_head() };
+    let head = CheckpointHead { units: Vec::new(), unsealed: Vec::new(), ..golden_head() };
     let bytes = encode(&head, []);
-    assert_eq!(bytes.len(), CHECKPOINT_HEADER_BYTES + ENTRY_BYTES + 32);
+    assert_eq!(bytes.len(), CHECKPOINT_HEADER_BYTES + ENTRY_BYTES + 40);
     assert_eq!(Checkpoint::decode(&bytes), Ok(Checkpoint { head, partitions: BTreeMap::new() }));
 }
 
@@ -460,7 +485,7 @@ fn content_that_contradicts_itself_is_refused() {
     let epochs = full + 64;
     let extents = epochs + 2 * 12;
     let runs = extents + 2 * 64;
-    let streams = runs + 2 * 64;
+    let streams = runs + 2 * 72;
     let bare = streams + 2 * 24;
     let group = bare + 64;
     let directory = CHECKPOINT_HEADER_BYTES;
@@ -475,13 +500,17 @@ fn content_that_contradicts_itself_is_refused() {
         (units + 28, &[1], "length"),
         (units + 28, &[3], "length"),
         (units + 28, &[0xff; 4], "length"),
-        (units + 32 + 8, &[1], "an extent outside its unit"),
-        (units + 32 + 8, &[2], "unknown kind"),
-        (units + 32 + 9, &[4], "unknown kind"),
-        (units + 32 + 8, &[1, 0, 0, 0, 0, 0, 0, 0], "an extent outside its unit"),
-        (units + 32 + 80 + 8, &[0], "an extent outside its unit"),
-        (units + 32 + 80, &[5, 0, 0, 0, 0, 0, 0, 0, 0], "the units are not in order"),
-        (units + 32 + 40, &[39], "an extent outside its unit"),
+        (units + 32, &[0xff; 4], "length"),
+        (units + 40 + 160, &[11], "the unsealed files are not in order"),
+        (units + 40 + 200, &[12], "a run outside its file"),
+        (units + 40 + 200 + 24, &[0, 0x20], "a run outside its file"),
+        (units + 40 + 8, &[1], "an extent outside its unit"),
+        (units + 40 + 8, &[2], "unknown kind"),
+        (units + 40 + 9, &[5], "unknown kind"),
+        (units + 40 + 9, &[0], "unknown kind"),
+        (units + 40 + 80 + 8, &[0], "an extent outside its unit"),
+        (units + 40 + 80, &[5, 0, 0, 0, 0, 0, 0, 0, 0], "the units are not in order"),
+        (units + 40 + 40, &[39], "an extent outside its unit"),
         (shard, &[1], "a shard's section has another length"),
         (shard, &[3], "partition"),
         (shard, &[0xff; 4], "partition"),
@@ -506,9 +535,10 @@ fn content_that_contradicts_itself_is_refused() {
         (extents + 48, &[0xff; 4], "outside its unit"),
         (extents + 56, &[2], "impossible"),
         (extents, &[0x71], "outside its unit"),
-        (runs + 16, &[4], "run of another partition"),
-        (runs + 16 + 24, &[39], "ascend"),
-        (runs + 16 + 32, &[50], "ascend"),
+        (runs + 24, &[4], "run of another partition"),
+        (runs + 24 + 24, &[39], "ascend"),
+        (runs + 24 + 32, &[50], "ascend"),
+        (runs, &[12], "a run outside its file"),
         (streams, &[0x57], "streams"),
         (streams + 22, &[2], "impossible"),
         (streams + 19, &[0x80], "impossible"),
