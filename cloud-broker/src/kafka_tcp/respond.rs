@@ -8,7 +8,7 @@ use broker_core::{
     Answer, Asker, Event, FetchAnswer, LookupAnswer, LookupProgress, Reply, RequestInfo,
 };
 use broker_kafka::Response;
-use broker_log::Piece;
+use broker_log::{Piece, PieceRead};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;

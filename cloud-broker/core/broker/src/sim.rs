@@ -12,9 +12,10 @@ use broker_kafka::generated::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
 use broker_kafka::runtime::Text;
-use broker_log::store::UnitSource;
+use broker_log::store::{CheckpointId, CheckpointStore, UnitSource, UnitStore, UnitWrite};
 use broker_log::{
-    FileNo, Log, LogSettings, Piece, PieceRead, SlotToWrite, UnitId, WalFileLen, WalSource, recover,
+    FileNo, Log, LogSettings, Piece, PieceRead, SlotToWrite, UnitId, UnitNo, WalFileLen, WalSource,
+    recover,
 };
 use bytes::Bytes;
 use wire::ids::{Incarnation, ProducerId};
@@ -62,6 +63,61 @@ impl UnitSource for FilesSource<'_> {
             UnitId::Wal(file_no) => WalSource::read_at(self, file_no, pos, len),
             UnitId::Unit(_) => Ok(Bytes::new()),
         }
+    }
+}
+
+impl UnitStore for FilesSource<'_> {
+    type Writer = NoUnit;
+
+    fn units(&mut self) -> Result<Vec<(UnitNo, u64)>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn create(&mut self, _: UnitNo) -> Result<NoUnit, Infallible> {
+        unreachable!("these tests run no jobs")
+    }
+
+    fn seal(&mut self, _: FileNo, _: u64, _: &[u8]) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn free(&mut self, _: UnitId) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// No unit is ever made.
+pub(crate) enum NoUnit {}
+
+impl UnitWrite for NoUnit {
+    type Error = Infallible;
+
+    fn append(&mut self, _: &[u8]) -> Result<(), Infallible> {
+        match *self {}
+    }
+
+    fn finish(self) -> Result<(), Infallible> {
+        match self {}
+    }
+}
+
+impl CheckpointStore for FilesSource<'_> {
+    type Error = Infallible;
+
+    fn checkpoints(&mut self) -> Result<Vec<CheckpointId>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn get_checkpoint(&mut self, _: CheckpointId) -> Result<Bytes, Infallible> {
+        Ok(Bytes::new())
+    }
+
+    fn put_checkpoint(&mut self, _: CheckpointId, _: &[Bytes]) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn remove_checkpoint(&mut self, _: CheckpointId) -> Result<(), Infallible> {
+        Ok(())
     }
 }
 

@@ -62,7 +62,7 @@ pub use log::{
 pub use partition::PartitionOffsets;
 pub use policy::{CompactPolicy, TopicPolicy};
 pub use producer::{BATCHES_KEPT, PRODUCER_EXPIRATION_MS, PRODUCERS_MAX};
-pub use read::{Candidate, FilePiece, Piece, PieceRead, ReadError, ReadFailed, ReadPlan};
+pub use read::{Candidate, FilePiece, Piece, PieceRead, ReadError, ReadPlan};
 pub use recovery::{
     Corruption, CorruptionKind, Recovered, RecoveryError, RecoveryReport, TailRewrite, TornTail,
     WalFileLen, WalSource, recover,

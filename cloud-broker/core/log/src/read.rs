@@ -1,6 +1,7 @@
 //! What a reader is told to fetch, from where.
 
 use bytes::Bytes;
+use wire::limits::RECORD_BATCH_BYTES_MAX;
 use wire::offset::Offset;
 
 use crate::batch_cut::{DamagedRun, FirstBatch, cut};
@@ -10,8 +11,10 @@ use crate::job::Damage;
 use crate::lease::Lease;
 use crate::partition::{PartitionLog, PartitionOffsets, Run};
 use crate::settings::READ_PIECES_MAX;
+use crate::slot::SLOT_BYTES_MAX;
 use crate::store::UnitSource;
 use crate::tail::Tail;
+use crate::unit::{ExtentRead, ExtentSearch, ReadFailed, SearchFor};
 
 /// Why nothing can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,10 +39,14 @@ pub struct ReadPlan {
 /// Consecutive batches of one partition.
 #[derive(Debug, Clone)]
 pub enum Piece {
+    /// To be read from a unit.
+    Extent(ExtentRead, Lease),
     /// To be read from a WAL file.
     File(FilePiece),
     /// At hand.
     Memory(Bytes),
+    /// To be searched for in a unit: only in a [`Candidate`].
+    Search(ExtentSearch, Lease),
 }
 
 /// What was read of a piece.
@@ -59,24 +66,13 @@ impl From<Bytes> for PieceRead {
     }
 }
 
-/// Why a piece could not be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadFailed<E> {
-    /// What lies there is not what was written. Answer with an error for this partition, tell the operator, serve the rest.
-    #[error(transparent)]
-    Damaged(#[from] Damage),
-    /// The store could not read it. It may work later.
-    #[error("{0}")]
-    Source(E),
-}
-
 impl Piece {
     /// The piece's batches, if they need not be read.
     #[must_use]
     pub fn at_hand(&self) -> Option<&Bytes> {
         match self {
             Self::Memory(bytes) => Some(bytes),
-            Self::File(_) => None,
+            Self::Extent(..) | Self::File(_) | Self::Search(..) => None,
         }
     }
 
@@ -84,8 +80,14 @@ impl Piece {
     #[must_use]
     pub fn bytes_max(&self) -> usize {
         match self {
+            // A first batch that is larger than the limit is read all the same.
+            Self::Extent(read, _) => {
+                let all = usize::try_from(read.extent.bytes).unwrap_or(usize::MAX);
+                all.min(read.max_bytes.max(RECORD_BATCH_BYTES_MAX))
+            }
             Self::File(piece) => piece.len as usize,
             Self::Memory(bytes) => bytes.len(),
+            Self::Search(..) => SLOT_BYTES_MAX,
         }
     }
 
@@ -95,8 +97,21 @@ impl Piece {
     /// [`ReadFailed`].
     pub fn read<S: UnitSource>(&self, source: &mut S) -> Result<PieceRead, ReadFailed<S::Error>> {
         match self {
-            Self::Memory(bytes) => Ok(bytes.clone().into()),
+            Self::Extent(read, _) => {
+                let part = read.run(source)?;
+                let is_whole = part.next > read.extent.last;
+                Ok(PieceRead { batches: part.batches, is_whole, next: None })
+            }
             Self::File(piece) => piece.read(source),
+            Self::Memory(bytes) => Ok(bytes.clone().into()),
+            Self::Search(search, _) => {
+                let found = search.run(source)?;
+                Ok(PieceRead {
+                    batches: vec![found.batches],
+                    is_whole: true,
+                    next: Some(found.next),
+                })
+            }
         }
     }
 }

@@ -175,6 +175,7 @@ impl<'s, S: WalSource> Replay<'s, S> {
         Recovered {
             rewrite: self.rewrite.filter(|_| !mutant::is(Mutant::TailNotRewritten)),
             dead_files: chains.dead_files,
+            orphans: Vec::new(),
             report: self.report,
             next_file_no: chains.next_file_no,
             next_topic_no: TopicNo(greatest.map_or(0, |no| no.saturating_add(1))),
