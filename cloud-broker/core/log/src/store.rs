@@ -3,6 +3,9 @@
 //!
 //! All calls block and return when what they promise is so; the shell decides on which thread that is.
 
+#[cfg(feature = "sim")]
+pub mod conformance;
+
 use bytes::Bytes;
 use wire::ids::Incarnation;
 
