@@ -41,7 +41,9 @@ mod wal_file_header;
 
 pub use batch_cut::{DamagedRun, FirstBatch};
 pub use checkpoint::{
-    CheckpointHead, PartitionState, ProducerBatchState, ProducerState, ReplayFrom,
+    CHECKPOINT_HEADER_BYTES, CHECKPOINT_VERSION, Checkpoint, CheckpointError, CheckpointErrorKind,
+    CheckpointHead, CheckpointIndex, CheckpointWriter, PartitionState, ProducerBatchState,
+    ProducerState, ReplayFrom, SECTIONS_MAX, Section, SectionKind, SectionTooLarge, UnsealedFile,
 };
 pub use extent::Extent;
 pub use ids::{FileNo, PartitionKey, SHARDS, Shard, SlotNo, TopicNo, UnitId, UnitNo};

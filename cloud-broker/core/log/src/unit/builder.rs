@@ -122,6 +122,9 @@ impl<W: UnitWrite> UnitBuilder<W> {
             }
             Some(_) | None => self.begin_entry(origin, entry)?,
         }
+        if let Some(open) = &mut self.open {
+            open.setsum = open.setsum.wrapping_add(number);
+        }
         self.facts.setsum = self.facts.setsum.wrapping_add(number);
         self.note_slots(origin);
         self.write(bytes, pace)
@@ -188,7 +191,7 @@ impl<W: UnitWrite> UnitBuilder<W> {
             };
             self.extents.push((entry.key, extent));
         }
-        self.open = Some(UnitRun { entry, append_ms: origin.append_ms });
+        self.open = Some(UnitRun { entry, append_ms: origin.append_ms, setsum: 0 });
         Ok(())
     }
 
