@@ -70,6 +70,7 @@ impl BrokerHost {
                 slot_bytes_target: 16 << 10,
                 tail_bytes: 24 << 10,
                 pending_bytes_max: profile.pending_bytes_max,
+                ..LogSettings::default()
             },
         }
     }
