@@ -316,6 +316,7 @@ fn broker_settings(settings: &Settings, kafka_address: SocketAddr) -> BrokerSett
             initial_rebalance_delay_ms: settings.group_initial_rebalance_delay_ms,
             offsets_retention_ms: settings.offsets_retention_minutes.saturating_mul(60_000),
         },
+        retention: settings.retention,
     }
 }
 

@@ -28,6 +28,7 @@ use crate::ingest::{
 };
 use crate::metadata::{Image, Metadata, NewTopic, Ticket, Topic, TopicRefused, Wish};
 use crate::pending::{ParkedAnswers, ParkedFetches};
+use crate::topic_config::RetentionDefaults;
 use undurable::Undurable;
 
 /// Settings of the broker.
@@ -49,6 +50,8 @@ pub struct BrokerSettings {
     pub offsets_partitions: u32,
     /// Settings of the group coordinator.
     pub groups: GroupSettings,
+    /// How long records are kept of topics that set nothing else.
+    pub retention: RetentionDefaults,
 }
 
 /// Bytes of batches that wait for the disk beyond which [`Broker::wants_appends`] says no. The log turns batches away

@@ -2,6 +2,8 @@
 //! connection does with the answer.
 
 pub(crate) mod admin;
+pub(crate) mod alter_configs;
+pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_groups;
 pub(crate) mod delete_topics;
@@ -11,6 +13,7 @@ pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod groups;
 pub(crate) mod heartbeat;
+pub(crate) mod incremental_alter_configs;
 pub(crate) mod init_producer_id;
 pub(crate) mod join_group;
 pub(crate) mod leave_group;
@@ -33,6 +36,8 @@ use wire::offset::LeaderEpoch;
 use crate::metadata::{Image, Topic};
 
 pub use admin::{AdminAnswer, AdminRequest};
+pub use alter_configs::{AlterConfigsAnswer, AlterConfigsQuery};
+pub use create_partitions::{CreatePartitionsAnswer, CreatePartitionsQuery};
 pub use create_topics::{CreateTopicsAnswer, CreateTopicsQuery, TOPICS_PER_REQUEST_MAX};
 pub use delete_topics::{DeleteTopicsAnswer, DeleteTopicsQuery};
 pub use describe_configs::{

@@ -31,7 +31,8 @@ pub use conn::{Received, Reply, RequestInfo, receive};
 pub use event::{Answer, Asker, ClientId, Effect, Event, SessionId};
 pub use groups::{GroupsChunk, GroupsRead};
 pub use handlers::{
-    AdminAnswer, AdminRequest, CheckedProduce, CreateTopicsAnswer, CreateTopicsQuery,
+    AdminAnswer, AdminRequest, AlterConfigsAnswer, AlterConfigsQuery, CheckedProduce,
+    CreatePartitionsAnswer, CreatePartitionsQuery, CreateTopicsAnswer, CreateTopicsQuery,
     DeleteTopicsAnswer, DeleteTopicsQuery, DescribeConfigsAnswer, DescribeConfigsQuery,
     FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, GroupRequest,
     InitProducerIdAnswer, InitProducerIdQuery, KafkaRequest, LOOKUP_RUNS_MAX, LookupAnswer,
@@ -46,3 +47,4 @@ pub use metadata::{
     ControlWrite, DELETED_TOPICS_MAX, IMAGE_BYTES_MAX, Image, PARTITIONS_MAX, StoredError,
     TOPIC_PARTITIONS_MAX, TOPICS_MAX,
 };
+pub use topic_config::RetentionDefaults;

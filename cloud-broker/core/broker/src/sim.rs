@@ -23,6 +23,7 @@ use crate::broker::{Broker, BrokerSettings, Identity};
 use crate::event::{Answer, Asker, ClientId, Effect, Event};
 use crate::handlers::KafkaRequest;
 use crate::metadata::{ControlWrite, Image};
+use crate::topic_config::RetentionDefaults;
 
 /// The seed of every simulated broker.
 const SEED: [u8; 32] = [5; 32];
@@ -73,6 +74,7 @@ pub(crate) fn settings() -> BrokerSettings {
         uplink_topics: BTreeSet::from(["telemetry".to_owned()]),
         offsets_partitions: 3,
         groups: GroupSettings::default(),
+        retention: RetentionDefaults::default(),
     }
 }
 

@@ -37,7 +37,10 @@ pub const ADVERTISED: &[Advertised] = &[
     advertised(ApiKey::DeleteTopics, 1, 6),
     advertised(ApiKey::InitProducerId, 0, 5),
     advertised(ApiKey::DescribeConfigs, 1, 4),
+    advertised(ApiKey::AlterConfigs, 0, 2),
+    advertised(ApiKey::CreatePartitions, 0, 3),
     advertised(ApiKey::DeleteGroups, 0, 2),
+    advertised(ApiKey::IncrementalAlterConfigs, 0, 1),
 ];
 
 /// Whether requests of this API and version are read: advertised, and known to the message definitions.

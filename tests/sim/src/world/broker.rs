@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use broker_coordinator::GroupSettings;
 use broker_core::{
     Answer, Asker, Broker, BrokerSettings, ClientId, ControlWrite, Effect, Event as BrokerEvent,
-    Identity, Image, RequestError, SessionId, UplinkRequest,
+    Identity, Image, RequestError, RetentionDefaults, SessionId, UplinkRequest,
 };
 use broker_log::sim_disk::{Death, SimDisk, start};
 use broker_log::{Log, LogSettings, RecoveryError, SlotToWrite};
@@ -322,6 +322,7 @@ fn settings() -> BrokerSettings {
         uplink_topics: BTreeSet::from([DEFAULT_TOPIC.to_owned()]),
         offsets_partitions: 1,
         groups: GroupSettings::default(),
+        retention: RetentionDefaults::default(),
     }
 }
 
