@@ -41,6 +41,7 @@ pub const ADVERTISED: &[Advertised] = &[
     advertised(ApiKey::CreatePartitions, 0, 3),
     advertised(ApiKey::DeleteGroups, 0, 2),
     advertised(ApiKey::IncrementalAlterConfigs, 0, 1),
+    advertised(ApiKey::OffsetDelete, 0, 0),
 ];
 
 /// Whether requests of this API and version are read: advertised, and known to the message definitions.

@@ -1,3 +1,5 @@
+mod offset_delete;
+
 use broker_coordinator::OFFSETS_TOPIC;
 use broker_kafka::frame::encode_response;
 use broker_kafka::generated::Request;
@@ -13,6 +15,7 @@ use broker_kafka::generated::list_groups::ListGroupsRequest;
 use broker_kafka::generated::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
+use broker_kafka::generated::offset_delete::OffsetDeleteRequest;
 use broker_kafka::generated::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
@@ -508,6 +511,7 @@ fn requests(joined: &JoinGroupResponse, version: i16) -> Vec<Request> {
         DescribeGroupsRequest { groups: keys.clone(), ..Default::default() }.into(),
         ListGroupsRequest::default().into(),
         LeaveGroupRequest { group_id: Text::from("g"), ..leave }.into(),
+        OffsetDeleteRequest { group_id: Text::from("g"), ..Default::default() }.into(),
         DeleteGroupsRequest { groups_names: keys }.into(),
     ]
 }
