@@ -8,7 +8,7 @@ use broker_core::{
     Answer, Asker, Event, FetchAnswer, LookupAnswer, LookupProgress, Reply, RequestInfo,
 };
 use broker_kafka::Response;
-use broker_log::Piece;
+use broker_log::{Piece, PieceRead};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -179,9 +179,9 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Reads a piece of the log; blocks. A failure is counted and logged.
-pub(crate) fn read_piece(reader: &WalReader, piece: &Piece) -> Option<Bytes> {
-    match reader.read(piece) {
-        Ok(bytes) => Some(bytes),
+pub(crate) fn read_piece(reader: &WalReader, piece: &Piece) -> Option<PieceRead> {
+    match piece.read(&mut reader.clone()) {
+        Ok(part) => Some(part),
         Err(error) => {
             metrics::read_error();
             tracing::error!("a read of the log failed: {error}");

@@ -102,9 +102,20 @@ impl GroupsRead {
         let mut skipped = 0;
         let mut found = Found { records: Vec::new(), next: self.from };
         for piece in &self.pieces {
-            let whole = read(piece).and_then(|run| take_run(&run, &mut found, &mut skipped));
-            if whole.is_none() {
-                return (GroupsChunk { partition: self.partition, found: None }, skipped);
+            let part = match piece.at_hand() {
+                Some(bytes) => Some(bytes.clone().into()),
+                None => read(piece),
+            };
+            let taken = part.and_then(|part| {
+                for run in &part.batches {
+                    take_run(run, &mut found, &mut skipped)?;
+                }
+                Some(part.is_whole)
+            });
+            match taken {
+                Some(true) => {}
+                Some(false) => break,
+                None => return (GroupsChunk { partition: self.partition, found: None }, skipped),
             }
         }
         (GroupsChunk { partition: self.partition, found: Some(found) }, skipped)
@@ -138,7 +149,8 @@ fn take_run(run: &Bytes, found: &mut Found, skipped: &mut usize) -> Option<()> {
                 Err(_) => *skipped += 1,
             }
         }
-        found.next = header.base_offset.plus(header.record_count);
+        // Compaction leaves fewer records than offsets.
+        found.next = header.base_offset.plus(header.last_offset_delta + 1);
         rest = rest.get(header.total_len..)?;
     }
     Some(())

@@ -29,7 +29,7 @@ pub(crate) mod sync_group;
 use broker_kafka::ErrorCode;
 use broker_kafka::generated::Request;
 use broker_kafka::runtime::{Text, Uuid};
-use broker_log::{PartitionKey, Piece, TopicNo};
+use broker_log::{PartitionKey, Piece, PieceRead, TopicNo};
 use bytes::Bytes;
 use wire::ids::{Partition, TopicId};
 use wire::offset::LeaderEpoch;
@@ -144,7 +144,7 @@ pub(crate) fn check_epoch(claimed: i32, ours: LeaderEpoch) -> Result<(), ErrorCo
 }
 
 /// Reads the batches of a piece that lies in a file; `None` if that fails, which is logged by whoever tried.
-pub type ReadPiece<'a> = dyn FnMut(&Piece) -> Option<Bytes> + 'a;
+pub type ReadPiece<'a> = dyn FnMut(&Piece) -> Option<PieceRead> + 'a;
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,11 @@ use broker_kafka::generated::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
 use broker_kafka::runtime::Text;
-use broker_log::{FileNo, Log, LogSettings, Piece, SlotToWrite, WalFileLen, WalSource, recover};
+use broker_log::store::{CheckpointId, CheckpointStore, UnitSource, UnitStore, UnitWrite};
+use broker_log::{
+    FileNo, Log, LogSettings, Piece, PieceRead, SlotToWrite, UnitId, UnitNo, WalFileLen, WalSource,
+    recover,
+};
 use bytes::Bytes;
 use wire::ids::{Incarnation, ProducerId};
 use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder};
@@ -49,6 +53,72 @@ impl WalSource for FilesSource<'_> {
         let from = bytes.len().min(at as usize);
         let to = bytes.len().min(from + len);
         Ok(Bytes::copy_from_slice(&bytes[from..to]))
+    }
+}
+
+impl UnitSource for FilesSource<'_> {
+    type Error = Infallible;
+
+    fn read_at(&mut self, unit: UnitId, pos: u64, len: usize) -> Result<Bytes, Infallible> {
+        match unit {
+            UnitId::Wal(file_no) => WalSource::read_at(self, file_no, pos, len),
+            UnitId::Unit(_) => Ok(Bytes::new()),
+        }
+    }
+}
+
+impl UnitStore for FilesSource<'_> {
+    type Writer = NoUnit;
+
+    fn units(&mut self) -> Result<Vec<(UnitNo, u64)>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn create(&mut self, _: UnitNo) -> Result<NoUnit, Infallible> {
+        unreachable!("these tests run no jobs")
+    }
+
+    fn seal(&mut self, _: FileNo, _: u64, _: &[u8]) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn free(&mut self, _: UnitId) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// No unit is ever made.
+pub(crate) enum NoUnit {}
+
+impl UnitWrite for NoUnit {
+    type Error = Infallible;
+
+    fn append(&mut self, _: &[u8]) -> Result<(), Infallible> {
+        match *self {}
+    }
+
+    fn finish(self) -> Result<(), Infallible> {
+        match self {}
+    }
+}
+
+impl CheckpointStore for FilesSource<'_> {
+    type Error = Infallible;
+
+    fn checkpoints(&mut self) -> Result<Vec<CheckpointId>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn get_checkpoint(&mut self, _: CheckpointId) -> Result<Bytes, Infallible> {
+        Ok(Bytes::new())
+    }
+
+    fn put_checkpoint(&mut self, _: CheckpointId, _: &[Bytes]) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn remove_checkpoint(&mut self, _: CheckpointId) -> Result<(), Infallible> {
+        Ok(())
     }
 }
 
@@ -322,15 +392,8 @@ impl Sim {
     }
 }
 
-fn read_piece(files: &Files, piece: &Piece) -> Option<Bytes> {
-    match piece {
-        Piece::Memory(bytes) => Some(bytes.clone()),
-        Piece::File(file) => {
-            let start = file.pos as usize;
-            let run = files.get(&file.file_no)?.get(start..start + file.len as usize)?;
-            file.cut(&Bytes::copy_from_slice(run)).ok()
-        }
-    }
+fn read_piece(files: &Files, piece: &Piece) -> Option<PieceRead> {
+    piece.read(&mut FilesSource(files)).ok()
 }
 
 /// A batch of plain records with these values; record `i` has the timestamp `first_timestamp + i`.
