@@ -10,7 +10,7 @@ mod place;
 mod room;
 mod usage;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use wire::ids::Incarnation;
 use wire::offset::{LeaderEpoch, Offset};

@@ -14,7 +14,7 @@ use crate::settings::READ_PIECES_MAX;
 use crate::slot::SLOT_BYTES_MAX;
 use crate::store::UnitSource;
 use crate::tail::Tail;
-use crate::unit::{ExtentRead, ExtentSearch, ReadFailed, SearchFor};
+use crate::unit::{ExtentRead, ExtentSearch, ReadFailed};
 
 /// Why nothing can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

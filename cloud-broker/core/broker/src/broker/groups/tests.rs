@@ -418,12 +418,12 @@ fn damaged_records_are_not_taken_for_none() {
     let value = bytes.iter().rposition(|byte| *byte == b'x').unwrap();
     bytes[value] ^= 1;
     let damaged = Bytes::from(bytes);
-    assert!(read.run(&mut |_| Some(damaged.clone())).0.failed());
+    assert!(read.run(&mut |_| Some(damaged.clone().into())).0.failed());
     // Intact, but of no kind that is known: skipped, and said.
     sim.restart();
     sim.wait_ms(0);
     let read = sim.reads.pop().unwrap();
-    let (chunk, skipped) = read.run(&mut |_| Some(batch(&["x", "y"], 1)));
+    let (chunk, skipped) = read.run(&mut |_| Some(batch(&["x", "y"], 1).into()));
     assert_eq!((chunk.failed(), skipped), (false, 2));
 }
 
