@@ -104,7 +104,7 @@ impl GroupsRead {
         for piece in &self.pieces {
             let part = match piece.at_hand() {
                 Some(bytes) => Some(bytes.clone().into()),
-                None => read(piece),
+                None => read(piece).ok(),
             };
             let taken = part.and_then(|part| {
                 for run in &part.batches {

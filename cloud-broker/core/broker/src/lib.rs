@@ -26,18 +26,19 @@ mod pending;
 mod sim;
 mod topic_config;
 
-pub use broker::{Broker, BrokerError, BrokerSettings, BrokerStats, Identity};
+pub use broker::{Broker, BrokerError, BrokerSettings, BrokerStats, DiskSpace, Identity};
 pub use conn::{Received, Reply, RequestInfo, receive};
 pub use event::{Answer, Asker, ClientId, Effect, Event, SessionId};
 pub use groups::{GroupsChunk, GroupsRead};
 pub use handlers::{
     AdminAnswer, AdminRequest, AlterConfigsAnswer, AlterConfigsQuery, CheckedProduce,
     CreatePartitionsAnswer, CreatePartitionsQuery, CreateTopicsAnswer, CreateTopicsQuery,
-    DeleteTopicsAnswer, DeleteTopicsQuery, DescribeConfigsAnswer, DescribeConfigsQuery,
-    FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, GroupRequest,
-    InitProducerIdAnswer, InitProducerIdQuery, KafkaRequest, LOOKUP_RUNS_MAX, LookupAnswer,
-    LookupProgress, LookupQuery, MetadataQuery, ProduceAnswer, RESOURCES_PER_REQUEST_MAX,
-    ReadPiece, TOPICS_PER_REQUEST_MAX,
+    DELETE_RECORDS_WAIT_MS_MAX, DeleteRecordsAnswer, DeleteRecordsQuery, DeleteTopicsAnswer,
+    DeleteTopicsQuery, DescribeConfigsAnswer, DescribeConfigsQuery, FETCH_BYTES_MAX,
+    FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, GroupRequest, InitProducerIdAnswer,
+    InitProducerIdQuery, KafkaRequest, LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery,
+    MetadataQuery, PieceLost, ProduceAnswer, RESOURCES_PER_REQUEST_MAX, ReadPiece,
+    TOPICS_PER_REQUEST_MAX,
 };
 pub use ingest::{
     AppendRequest, HelloRequest, RequestError, SESSION_BYTES_MAX, SESSION_FRAMES_MAX, SHARDS,

@@ -25,7 +25,7 @@ use wire::time::{MonoMs, UnixMs};
 
 use crate::broker::{Broker, BrokerSettings, Identity};
 use crate::event::{Answer, Asker, ClientId, Effect, Event};
-use crate::handlers::KafkaRequest;
+use crate::handlers::{KafkaRequest, PieceLost};
 use crate::metadata::{ControlWrite, Image};
 use crate::topic_config::RetentionDefaults;
 
@@ -138,6 +138,7 @@ pub(crate) fn settings() -> BrokerSettings {
     BrokerSettings {
         advertised_host: "broker.example".to_owned(),
         advertised_port: 9092,
+        log_dir: "/log".to_owned(),
         auto_create_topics: true,
         default_partitions: 2,
         replication_factor_max: 3,
@@ -392,8 +393,8 @@ impl Sim {
     }
 }
 
-fn read_piece(files: &Files, piece: &Piece) -> Option<PieceRead> {
-    piece.read(&mut FilesSource(files)).ok()
+fn read_piece(files: &Files, piece: &Piece) -> Result<PieceRead, PieceLost> {
+    piece.read(&mut FilesSource(files)).map_err(|failed| PieceLost::from(&failed))
 }
 
 /// A batch of plain records with these values; record `i` has the timestamp `first_timestamp + i`.

@@ -35,6 +35,7 @@ pub const ADVERTISED: &[Advertised] = &[
     advertised(ApiKey::ApiVersions, 0, 4),
     advertised(ApiKey::CreateTopics, 2, 7),
     advertised(ApiKey::DeleteTopics, 1, 6),
+    advertised(ApiKey::DeleteRecords, 0, 2),
     advertised(ApiKey::InitProducerId, 0, 5),
     advertised(ApiKey::DescribeConfigs, 1, 4),
     advertised(ApiKey::AlterConfigs, 0, 2),

@@ -319,6 +319,7 @@ fn settings() -> BrokerSettings {
     BrokerSettings {
         advertised_host: "broker.example".to_owned(),
         advertised_port: 9092,
+        log_dir: String::new(),
         auto_create_topics: false,
         default_partitions: 1,
         replication_factor_max: 1,

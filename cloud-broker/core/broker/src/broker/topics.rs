@@ -1,8 +1,9 @@
 //! Changes of the metadata: who asks for them, who waits for them, and what they change elsewhere.
 
+use broker_log::store::CheckpointId;
 use broker_log::{PartitionKey, TopicNo};
 use wire::ids::{Partition, ProducerId};
-use wire::time::UnixMs;
+use wire::time::{MonoMs, UnixMs};
 
 use super::{Broker, WaitingForTopics, register};
 use crate::event::{Answer, Asker, Effect};
@@ -11,15 +12,22 @@ use crate::handlers::alter_configs::{self, AlterConfigsQuery};
 use crate::handlers::create_partitions::{self, CreatePartitionsQuery};
 use crate::handlers::create_topics::{self, CreateTopicsQuery};
 use crate::handlers::delete_topics::{self, DeleteTopicsQuery};
-use crate::handlers::{InitProducerIdAnswer, InitProducerIdQuery};
+use crate::handlers::{DeleteRecordsQuery, InitProducerIdAnswer, InitProducerIdQuery};
 use crate::metadata::{Ticket, Topic};
 
 impl Broker {
-    pub(super) fn admin(&mut self, asker: Asker, request: AdminRequest, out: &mut Vec<Effect>) {
+    pub(super) fn admin(
+        &mut self,
+        mono: MonoMs,
+        asker: Asker,
+        request: AdminRequest,
+        out: &mut Vec<Effect>,
+    ) {
         match request {
             AdminRequest::AlterConfigs(query) => self.alter_configs(asker, query, out),
             AdminRequest::CreatePartitions(query) => self.create_partitions(asker, query, out),
             AdminRequest::CreateTopics(query) => self.create_topics(asker, query, out),
+            AdminRequest::DeleteRecords(query) => self.delete_records(mono, asker, query, out),
             AdminRequest::DeleteTopics(query) => self.delete_topics(asker, query, out),
             AdminRequest::DescribeConfigs(query) => {
                 let answer = query.answer(&self.settings, self.metadata.image());
@@ -64,6 +72,35 @@ impl Broker {
             create_topics::Outcome::After(ticket, waiting) => {
                 self.wait_for(ticket, asker, WaitingAdmin::CreateTopics(waiting));
             }
+        }
+    }
+
+    fn delete_records(
+        &mut self,
+        mono: MonoMs,
+        asker: Asker,
+        query: DeleteRecordsQuery,
+        out: &mut Vec<Effect>,
+    ) {
+        let deadline = mono + query.wait_ms();
+        let image = self.metadata.image();
+        let (answer, after) = query.delete(&mut self.log, image, &self.settings.retention);
+        match after {
+            Some(id) => self.deletions.park(asker, id, deadline, answer),
+            None => give(asker, AdminAnswer::DeleteRecords(answer), out),
+        }
+    }
+
+    /// What was deleted before this checkpoint stays deleted.
+    pub(super) fn checkpoint_durable(&mut self, id: CheckpointId, out: &mut Vec<Effect>) {
+        while let Some((asker, answer)) = self.deletions.release(id) {
+            give(asker, AdminAnswer::DeleteRecords(answer), out);
+        }
+    }
+
+    pub(super) fn deletions_due(&mut self, mono: MonoMs, out: &mut Vec<Effect>) {
+        while let Some((asker, answer)) = self.deletions.take_due(mono) {
+            give(asker, AdminAnswer::DeleteRecords(answer.timed_out()), out);
         }
     }
 
@@ -116,6 +153,7 @@ impl Broker {
             // The metadata's limit on partitions is far below the log's, so there is room; were there none, reads and
             // appends of the missing partition would say that it is unknown.
             let _ = register(&mut self.log, topic);
+            self.apply_policy(topic);
         }
         for topic in &changes.deleted {
             self.topic_gone(topic, out);

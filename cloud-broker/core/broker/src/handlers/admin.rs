@@ -8,6 +8,7 @@ use broker_kafka::{ErrorCode, Response};
 use super::alter_configs::{AlterConfigsAnswer, AlterConfigsQuery, WaitingAlter};
 use super::create_partitions::{CreatePartitionsAnswer, CreatePartitionsQuery, WaitingPartitions};
 use super::create_topics::{CreateTopicsAnswer, CreateTopicsQuery, WaitingCreate};
+use super::delete_records::{DeleteRecordsAnswer, DeleteRecordsQuery};
 use super::delete_topics::{DeleteTopicsAnswer, DeleteTopicsQuery, WaitingDelete};
 use super::describe_configs::{DescribeConfigsAnswer, DescribeConfigsQuery};
 use super::incremental_alter_configs;
@@ -22,6 +23,8 @@ pub enum AdminRequest {
     CreatePartitions(CreatePartitionsQuery),
     /// CreateTopics.
     CreateTopics(CreateTopicsQuery),
+    /// DeleteRecords.
+    DeleteRecords(DeleteRecordsQuery),
     /// DeleteTopics.
     DeleteTopics(DeleteTopicsQuery),
     /// DescribeConfigs.
@@ -39,6 +42,8 @@ pub enum AdminAnswer {
     CreatePartitions(CreatePartitionsAnswer),
     /// To CreateTopics.
     CreateTopics(CreateTopicsAnswer),
+    /// To DeleteRecords.
+    DeleteRecords(DeleteRecordsAnswer),
     /// To DeleteTopics.
     DeleteTopics(DeleteTopicsAnswer),
     /// To DescribeConfigs.
@@ -82,6 +87,7 @@ impl AdminRequest {
                 Self::CreatePartitions(CreatePartitionsQuery::new(create))
             }
             Request::CreateTopics(create) => Self::CreateTopics(CreateTopicsQuery::new(create)),
+            Request::DeleteRecords(delete) => Self::DeleteRecords(DeleteRecordsQuery::new(delete)),
             Request::DeleteTopics(delete) => {
                 Self::DeleteTopics(DeleteTopicsQuery::new(version, delete))
             }
@@ -103,6 +109,7 @@ impl AdminRequest {
             Self::AlterConfigs(query) => query.api_name(),
             Self::CreatePartitions(_) => "CreatePartitions",
             Self::CreateTopics(_) => "CreateTopics",
+            Self::DeleteRecords(_) => "DeleteRecords",
             Self::DeleteTopics(_) => "DeleteTopics",
             Self::DescribeConfigs(_) => "DescribeConfigs",
             Self::InitProducerId(_) => "InitProducerId",
@@ -118,6 +125,7 @@ impl AdminAnswer {
             Self::AlterConfigs(answer) => answer.into_response(),
             Self::CreatePartitions(answer) => answer.into_response().into(),
             Self::CreateTopics(answer) => answer.into_response().into(),
+            Self::DeleteRecords(answer) => answer.into_response().into(),
             Self::DeleteTopics(answer) => answer.into_response().into(),
             Self::DescribeConfigs(answer) => answer.into_response().into(),
             Self::InitProducerId(answer) => answer.into_response().into(),

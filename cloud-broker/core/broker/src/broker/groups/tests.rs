@@ -26,6 +26,7 @@ use broker_kafka::{ApiKey, ErrorCode, Response};
 use bytes::Bytes;
 
 use crate::event::{Answer, Asker};
+use crate::handlers::PieceLost;
 use crate::sim::{Sim, batch};
 
 const OK: i16 = 0;
@@ -393,7 +394,7 @@ fn a_read_that_fails_is_made_again() {
     sim.restart();
     sim.wait_ms(0);
     let read = sim.reads.pop().unwrap();
-    let (chunk, _) = read.run(&mut |_| None);
+    let (chunk, _) = read.run(&mut |_| Err(PieceLost::Unreadable));
     assert!(chunk.failed());
     sim.handle(crate::Event::GroupsRead(chunk));
     sim.wait_ms(crate::groups::GROUPS_READ_RETRY_MS - 1);
@@ -418,12 +419,12 @@ fn damaged_records_are_not_taken_for_none() {
     let value = bytes.iter().rposition(|byte| *byte == b'x').unwrap();
     bytes[value] ^= 1;
     let damaged = Bytes::from(bytes);
-    assert!(read.run(&mut |_| Some(damaged.clone().into())).0.failed());
+    assert!(read.run(&mut |_| Ok(damaged.clone().into())).0.failed());
     // Intact, but of no kind that is known: skipped, and said.
     sim.restart();
     sim.wait_ms(0);
     let read = sim.reads.pop().unwrap();
-    let (chunk, skipped) = read.run(&mut |_| Some(batch(&["x", "y"], 1).into()));
+    let (chunk, skipped) = read.run(&mut |_| Ok(batch(&["x", "y"], 1).into()));
     assert_eq!((chunk.failed(), skipped), (false, 2));
 }
 
