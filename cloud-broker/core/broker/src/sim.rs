@@ -25,8 +25,9 @@ use wire::time::{MonoMs, UnixMs};
 
 use crate::broker::{Broker, BrokerSettings, Identity};
 use crate::event::{Answer, Asker, ClientId, Effect, Event};
-use crate::handlers::KafkaRequest;
+use crate::handlers::{KafkaRequest, PieceLost};
 use crate::metadata::{ControlWrite, Image};
+use crate::topic_config::RetentionDefaults;
 
 /// The seed of every simulated broker.
 const SEED: [u8; 32] = [5; 32];
@@ -137,12 +138,14 @@ pub(crate) fn settings() -> BrokerSettings {
     BrokerSettings {
         advertised_host: "broker.example".to_owned(),
         advertised_port: 9092,
+        log_dir: "/log".to_owned(),
         auto_create_topics: true,
         default_partitions: 2,
         replication_factor_max: 3,
         uplink_topics: BTreeSet::from(["telemetry".to_owned()]),
         offsets_partitions: 3,
         groups: GroupSettings::default(),
+        retention: RetentionDefaults::default(),
     }
 }
 
@@ -390,8 +393,8 @@ impl Sim {
     }
 }
 
-fn read_piece(files: &Files, piece: &Piece) -> Option<PieceRead> {
-    piece.read(&mut FilesSource(files)).ok()
+fn read_piece(files: &Files, piece: &Piece) -> Result<PieceRead, PieceLost> {
+    piece.read(&mut FilesSource(files)).map_err(|failed| PieceLost::from(&failed))
 }
 
 /// A batch of plain records with these values; record `i` has the timestamp `first_timestamp + i`.

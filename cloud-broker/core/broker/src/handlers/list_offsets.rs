@@ -185,11 +185,12 @@ impl LookupPartition {
     /// Looks into a run for what is asked.
     fn search(&self, run: &Candidate, epoch: LeaderEpoch, read: &mut ReadPiece<'_>) -> Stage {
         let part = match run.piece.at_hand() {
-            Some(bytes) => Some(bytes.clone().into()),
+            Some(bytes) => Ok(bytes.clone().into()),
             None => read(&run.piece),
         };
-        let Some(PieceRead { batches, next, .. }) = part else {
-            return Stage::Done(Err(ErrorCode::KafkaStorageError));
+        let PieceRead { batches, next, .. } = match part {
+            Ok(part) => part,
+            Err(lost) => return Stage::Done(Err(lost.code())),
         };
         let bytes = match &batches[..] {
             [one] => one.clone(),
