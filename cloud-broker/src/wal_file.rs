@@ -22,8 +22,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use broker_log::{
-    Corruption, FileNo, Log, LogSettings, Recovered, RecoveryError, RecoveryReport, SLOT_ALIGN,
-    recover,
+    Corruption, DamagedCheckpoint, FileNo, Log, LogSettings, Recovered, RecoveryError,
+    RecoveryReport, SLOT_ALIGN, recover,
 };
 use wire::ids::Incarnation;
 use wire::time::UnixMs;
@@ -65,6 +65,14 @@ pub enum WalError {
         /// The WAL's folder.
         folder: PathBuf,
     },
+    /// No checkpoint of the log can be relied on.
+    #[error("{}: {damaged}, and no other one is good", .folder.display())]
+    NoCheckpoint {
+        /// The WAL's folder.
+        folder: PathBuf,
+        /// The newest.
+        damaged: DamagedCheckpoint,
+    },
     /// The disk or a quota is full.
     #[error("no space left to {doing} {}: free some, then start again", .path.display())]
     NoSpace {
@@ -100,6 +108,7 @@ impl WalError {
         let folder = folder.to_owned();
         match error {
             RecoveryError::Corrupt(corruption) => Self::Corrupt { folder, corruption },
+            RecoveryError::NoCheckpoint(damaged) => Self::NoCheckpoint { folder, damaged },
             RecoveryError::Source(error) => error,
             RecoveryError::Version { file_no, version } => {
                 Self::Version { folder, file_no, version }
