@@ -11,4 +11,5 @@ mod engine;
 mod golden;
 mod producers;
 mod reads;
+mod units;
 mod uplink;
