@@ -116,16 +116,7 @@ fn with_gaps() -> World {
     let job = world.wal_file_of(slots, 1 << 20);
     let made = world.seal(job);
     assert!(made.extents.len() > 90, "a sealed file begins an extent behind each gap");
-    let all = made.extents.iter().map(|(_, extent)| *extent);
-    let one = all.reduce(|a, b| Extent {
-        last: b.last,
-        max_timestamp: a.max_timestamp.max(b.max_timestamp),
-        max_append_ms: a.max_append_ms.max(b.max_append_ms),
-        bytes: a.bytes + b.bytes,
-        count: a.count + b.count,
-        ..a
-    });
-    world.extents.insert(key(0, 0), vec![one.unwrap()]);
+    world.join_extents(key(0, 0));
     world
 }
 

@@ -245,6 +245,20 @@ impl World {
         }
     }
 
+    /// Takes the gaps between a partition's extents, all in one unit, for what compaction left: makes one extent of them.
+    pub fn join_extents(&mut self, key: PartitionKey) {
+        let extents = self.extents.remove(&key).unwrap();
+        let joined = extents.into_iter().reduce(|a, b| Extent {
+            last: b.last,
+            max_timestamp: a.max_timestamp.max(b.max_timestamp),
+            max_append_ms: a.max_append_ms.max(b.max_append_ms),
+            bytes: a.bytes + b.bytes,
+            count: a.count + b.count,
+            ..a
+        });
+        self.extents.insert(key, vec![joined.unwrap()]);
+    }
+
     /// Every batch of a partition, read extent by extent with this limit.
     pub fn read_all(&mut self, key: PartitionKey, max_bytes: usize) -> Vec<Bytes> {
         let mut batches = Vec::new();
