@@ -8,7 +8,7 @@ use wire::offset::Offset;
 use super::UnitMeta;
 use super::entries::{ENTRIES_PER_PAGE, ExtentEntries};
 use super::table::{UnitError, UnitTable};
-use super::walk::{Walk, first_bad};
+use super::walk::{BadRun, Walk, first_bad};
 use crate::batch_cut::FirstBatch;
 use crate::extent::Extent;
 use crate::ids::{PartitionKey, UnitId};
@@ -230,6 +230,13 @@ pub(super) struct Cut {
     pub(super) is_whole: bool,
 }
 
+impl Cut {
+    /// Whether a reader that goes on behind the cut comes to `bad`, in the same run.
+    fn leads_to(&self, bad: BadRun, entry: &RunEntry) -> bool {
+        bad.base == self.next && self.next <= entry.last_offset
+    }
+}
+
 /// The whole batches of `run` from the one that holds `from` on, at most `max_bytes`, up to the first damaged one.
 pub(super) fn cut(
     entry: &RunEntry,
@@ -242,8 +249,8 @@ pub(super) fn cut(
     for batch in Walk::new(entry, run) {
         let batch = match batch {
             Ok(batch) => batch,
-            // What lies before is served first.
-            Err(bad) if !cut.range.is_empty() && bad.base == cut.next => return Ok(cut),
+            // What lies before is served first, if a reader then comes back for the rest.
+            Err(bad) if !cut.range.is_empty() && cut.leads_to(bad, entry) => return Ok(cut),
             Err(bad) => {
                 let bad = first_bad(entry, run, bad);
                 let (from, to) = (pos + bad.at as u64, pos + u64::from(entry.len));

@@ -140,9 +140,14 @@ fn flip_all(mut world: World, is_used: impl Fn(&UnitMeta, u64) -> bool) {
             let mut named = Vec::new();
             for (key, extent) in &extents {
                 named.extend(damage_of_reads(&mut world, *key, extent));
+            }
+            let by_reads = named.len();
+            for (key, extent) in &extents {
                 named.extend(damage_of_searches(&mut world, *key, extent));
             }
             let is_table = at >= unit.entries_off;
+            let is_entry = is_table && at < unit.dir_off;
+            assert!(!is_entry || by_reads > 0, "byte {at}: an entry is held against its batches");
             let table_is_whole = table_is_whole(&mut world, &unit);
             assert_eq!(table_is_whole, !is_table, "byte {at}");
             let is_found = !table_is_whole || !named.is_empty();
