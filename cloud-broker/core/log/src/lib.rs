@@ -13,11 +13,13 @@
 //! them; here a topic is a number), checks of a batch's CRC (the connection that received it did that).
 
 mod batch_cut;
+mod catalog;
 mod checkpoint;
 mod extent;
 mod fields;
 mod ids;
 mod job;
+mod lease;
 mod log;
 #[cfg(not(feature = "mutants"))]
 mod mutant;
@@ -51,14 +53,16 @@ pub use job::{
     CheckpointJob, CompactJob, Damage, FreeJob, Job, JobDone, Lane, LiveExtent, Made, Pace,
     Proceed, RewriteJob, SealJob, UnitRun,
 };
+pub use lease::Lease;
 pub use log::{
-    AppendError, Appended, Durable, IdempotentError, IdempotentOutcome, Log, Moved, NewFile,
-    SlotToWrite, TooManyPartitions, UplinkOutcome,
+    AppendError, Appended, Applied, DeleteRecordsError, Durable, IdempotentError,
+    IdempotentOutcome, Log, LogUsage, Moved, NewFile, Now, RecordsDeleted, Room, SlotToWrite,
+    TooManyPartitions, UplinkOutcome,
 };
 pub use partition::PartitionOffsets;
 pub use policy::{CompactPolicy, TopicPolicy};
 pub use producer::{BATCHES_KEPT, PRODUCER_EXPIRATION_MS, PRODUCERS_MAX};
-pub use read::{Candidate, FilePiece, Piece, ReadError, ReadPlan};
+pub use read::{Candidate, FilePiece, Piece, PieceRead, ReadError, ReadPlan};
 pub use recovery::{
     Corruption, CorruptionKind, Recovered, RecoveryError, RecoveryReport, TailRewrite, TornTail,
     WalFileLen, WalSource, recover,
