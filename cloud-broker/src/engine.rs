@@ -4,6 +4,7 @@
 //! second one is left alone, so that producers' sockets fill up while consumers are served. Whatever queued during one
 //! sync goes into the next slot.
 
+mod log_events;
 mod mailbox;
 
 use std::collections::HashMap;
@@ -14,16 +15,17 @@ use broker_core::{
     GroupsRead,
 };
 use process::{Clock, FatalError, ShutdownTrigger};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use wire::time::MonoMs;
 
 use crate::control_store::{ControlError, ControlStore};
 use crate::health::Health;
 use crate::kafka_tcp::read_piece;
+use crate::log_folder::{LogFolder, SpaceKeeper, SpaceReport, WalEvent, WalWriter};
 use crate::metrics;
-use crate::wal_file::{WalEvent, WalReader, WalWriter};
 
+pub(crate) use log_events::log_events;
 pub(crate) use mailbox::{Client, EngineGone, EngineHandle, Leaving, Mailboxes, mailboxes};
 
 use mailbox::Message;
@@ -31,16 +33,15 @@ use mailbox::Message;
 /// Messages of one mailbox that are taken before effects are carried out.
 const BATCH_LEN: usize = 256;
 
-/// Events of the WAL's thread that wait: one slot is in flight.
-pub(crate) const WAL_EVENTS_LEN: usize = 4;
-
 /// What the engine's task owns.
 pub(crate) struct Engine {
     pub(crate) broker: Broker,
     pub(crate) clock: Clock,
     pub(crate) control: Arc<ControlStore>,
     pub(crate) health: Arc<Health>,
-    pub(crate) reader: WalReader,
+    pub(crate) folder: LogFolder,
+    pub(crate) keeper: SpaceKeeper,
+    pub(crate) space: watch::Receiver<SpaceReport>,
     pub(crate) trigger: ShutdownTrigger,
     pub(crate) wal_events: mpsc::Receiver<WalEvent>,
     pub(crate) writer: WalWriter,
@@ -250,10 +251,10 @@ impl Driver {
     }
 
     fn read_groups(&self, read: GroupsRead) {
-        let reader = self.engine.reader.clone();
+        let folder = self.engine.folder.clone();
         let done = self.groups_done.clone();
         tokio::task::spawn_blocking(move || {
-            let (chunk, skipped) = read.run(&mut |piece| read_piece(&reader, piece));
+            let (chunk, skipped) = read.run(&mut |piece| read_piece(&folder, piece));
             let partition = chunk.partition();
             if chunk.failed() {
                 tracing::error!(
