@@ -26,7 +26,6 @@ mod error;
 mod handles;
 mod names;
 mod opening;
-mod reading;
 mod space;
 mod units;
 mod wal;
