@@ -4,6 +4,11 @@
 //! against its stores, and gives the result back ([`crate::Log::job_done`]). A job changes nothing that the log relies on: what
 //! it made counts only once the engine has taken the result, and after a crash only if a checkpoint names it.
 
+mod free;
+mod rewrite;
+mod run;
+mod seal;
+
 use bytes::Bytes;
 use wire::offset::Offset;
 use wire::time::UnixMs;
@@ -14,6 +19,8 @@ use crate::policy::CompactPolicy;
 use crate::slot::RunEntry;
 use crate::store::CheckpointId;
 use crate::unit::UnitMeta;
+
+pub use run::{Pace, Proceed};
 
 /// A run with what its own entry does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +125,8 @@ pub struct RewriteJob {
     pub first_unit: UnitNo,
     /// A partition with so many bytes to copy gets units of its own.
     pub own_unit_bytes: u64,
-    /// A unit is ended by the partition that takes it beyond this, so it may be larger by one partition.
+    /// A unit is ended once its body has so many bytes. If it is shared, by the partition that takes it there, so it may be
+    /// larger by one partition.
     pub unit_bytes: u64,
 }
 
@@ -152,11 +160,12 @@ pub enum JobDone {
     Freed(Vec<UnitId>),
     /// Everything that lived in the inputs is in the units that were made.
     Rewritten {
-        /// The units that were copied.
+        /// The units that were copied. One of the job's that is missing here could not be read: nothing of it was copied, it
+        /// stays what it was, and `damaged` says why.
         inputs: Vec<UnitId>,
         /// What was made of them.
         made: Made,
-        /// Runs that could not be read as what they are, copied as they were found.
+        /// What could not be read as what it is: copied as it was found, or, in a unit that is not among `inputs`, not copied.
         damaged: Vec<Damage>,
     },
     /// The partition is compacted.
@@ -206,8 +215,8 @@ pub struct Damage {
     pub to: u64,
     /// Whose.
     pub key: PartitionKey,
-    /// First offset of the run.
+    /// First offset that cannot be read because of it, as far as that is known.
     pub base: Offset,
-    /// Last offset of the run.
+    /// Last offset that cannot be read because of it.
     pub last: Offset,
 }

@@ -46,8 +46,8 @@ pub use checkpoint::{
 pub use extent::Extent;
 pub use ids::{FileNo, PartitionKey, SHARDS, Shard, SlotNo, TopicNo, UnitId, UnitNo};
 pub use job::{
-    CheckpointJob, CompactJob, Damage, FreeJob, Job, JobDone, Lane, LiveExtent, Made, RewriteJob,
-    SealJob, UnitRun,
+    CheckpointJob, CompactJob, Damage, FreeJob, Job, JobDone, Lane, LiveExtent, Made, Pace,
+    Proceed, RewriteJob, SealJob, UnitRun,
 };
 pub use log::{
     AppendError, Appended, Durable, IdempotentError, IdempotentOutcome, Log, Moved, NewFile,
@@ -67,7 +67,11 @@ pub use slot::{
     RunFlags, SLOT_ALIGN, SLOT_BYTES_MAX, SLOT_HEADER_BYTES, SLOT_VERSION, ShardEpoch, Slot,
     SlotBody, SlotError, SlotHead, SlotHeader, UplinkEntry, encode_control, encode_data,
 };
-pub use unit::{UnitKind, UnitMeta};
+pub use unit::{
+    ExtentPart, ExtentRead, ExtentSearch, FoundRun, ReadFailed, SearchFor, ShardRow,
+    UNIT_BODY_BYTES_MAX, UNIT_ENTRIES_MAX, UNIT_ENTRY_BATCHES_BYTES, UnitError, UnitKind, UnitMeta,
+    UnitTable, setsum_of_batch,
+};
 pub use uplink_stream::{UplinkAppend, UplinkStream};
 pub use wal_file_header::{
     WAL_FILE_HEADER_BYTES, WAL_FILE_VERSION, WalFileHeader, WalFileHeaderError,

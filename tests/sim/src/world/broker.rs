@@ -26,7 +26,7 @@ const RESTART_MS_MAX: u64 = 6_000;
 const STARTS_THAT_DIE: u64 = 15;
 
 /// Calls to the disk within which such a start dies.
-const CALLS_OF_A_START: usize = 8;
+const CALLS_OF_A_START: usize = 14;
 
 /// How a broker ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,8 +156,10 @@ impl World<'_> {
     fn start_broker(&mut self) -> Result<(), String> {
         let now = self.schedule.now();
         let dies = !self.healed && self.rng.broker.chance(STARTS_THAT_DIE);
-        self.broker.disk.calls_left =
-            dies.then(|| (self.rng.broker.place(CALLS_OF_A_START), Death::Killed));
+        self.broker.disk.heal();
+        if dies {
+            self.broker.disk.die_after(self.rng.broker.place(CALLS_OF_A_START), Death::Killed);
+        }
         let Some((identity, log)) = self.open_log()? else {
             self.trace.line(now, format_args!("broker dies while it starts"));
             if self.rng.broker.chance(50) {
@@ -190,7 +192,7 @@ impl World<'_> {
         id_seed[..8].copy_from_slice(&self.rng.broker.number().to_le_bytes());
         let host = &mut self.broker;
         let log = start(&mut host.disk, incarnation, &host.settings);
-        host.disk.calls_left = None;
+        host.disk.heal();
         match log {
             Ok(log) => Ok(Some((Identity { incarnation, id_seed }, log))),
             Err(RecoveryError::Source(_)) => Ok(None),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use wire::ids::Incarnation;
 use wire::offset::Offset;
 
-pub use broker_log::sim_disk::{Death, Died, SimDisk as Disk, write};
+pub use broker_log::sim_disk::{Death, DiskError, SimDisk as Disk, write};
 
 use crate::batches::split;
 
@@ -26,7 +26,7 @@ pub fn start(
     disk: &mut Disk,
     life: u8,
     settings: &LogSettings,
-) -> Result<Log, RecoveryError<Died>> {
+) -> Result<Log, RecoveryError<DiskError>> {
     sim_disk::start(disk, Incarnation([life; 16]), settings)
 }
 
