@@ -7,12 +7,14 @@
 //!
 //! Rules, Kafka's where nothing else is said:
 //! - A record goes if a later one of its key is below the cleaned offset, if it has no key, or if it is a tombstone whose
-//!   batch's delete horizon has passed. The horizon is set by the pass that first finds the tombstone in the part that it
-//!   cleans: the older values of its key go with that same pass (KIP-534).
+//!   batch's delete horizon has passed.
+//! - The horizon is set by the pass that surveys the tombstone (KIP-534): with that same pass the older values of its key
+//!   go. If one of them may have stayed, in something that could not be read or written, none is set, and the tombstone stays
+//!   until it is superseded: else the value would come back.
 //! - The last batch of a pass is never emptied, so that readers come to the end of the partition. (Kafka keeps an empty batch
 //!   there, and one for each producer; ours are in checkpoints.)
-//! - What cannot be read as records stays as it was found and supersedes nothing. As there may be a key in it, no tombstone
-//!   behind it goes. The same holds for batches of transactions. Transaction markers stay.
+//! - What cannot be read as records stays as it was found and supersedes nothing; the same holds for batches of
+//!   transactions. Transaction markers stay.
 
 mod key_map;
 mod sieve;
@@ -21,7 +23,7 @@ use wire::offset::Offset;
 use wire::time::UnixMs;
 
 pub(crate) use key_map::{KeyHash, KeyMap, Mapped};
-pub(crate) use sieve::{Sieve, Sifted};
+pub(crate) use sieve::{Bounds, Sieve, Sifted, survey_batch};
 
 /// Bytes of a pass's map of keys.
 pub const COMPACTION_MAP_BYTES: usize = 64 << 20;
@@ -52,11 +54,7 @@ pub trait RecordRewriter {
     ///
     /// # Errors
     /// [`Unreadable`], perhaps after some records were shown.
-    fn walk(
-        &self,
-        batch: &[u8],
-        show: &mut dyn FnMut(KeyedRecord<'_>),
-    ) -> Result<(), Unreadable>;
+    fn walk(&self, batch: &[u8], show: &mut dyn FnMut(KeyedRecord<'_>)) -> Result<(), Unreadable>;
 
     /// The batch with those of its records that `keep` says, at least one, and the delete horizon if one is given. Offsets,
     /// producer and sequences are those of `batch`.

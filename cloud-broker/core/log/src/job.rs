@@ -4,6 +4,7 @@
 //! against its stores, and gives the result back ([`crate::Log::job_done`]). A job changes nothing that the log relies on: what
 //! it made counts only once the engine has taken the result, and after a crash only if a checkpoint names it.
 
+mod compact;
 mod free;
 mod rewrite;
 mod run;

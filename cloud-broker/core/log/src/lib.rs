@@ -14,6 +14,7 @@
 
 mod batch_cut;
 mod checkpoint;
+mod compaction;
 mod extent;
 mod fields;
 mod ids;
@@ -24,6 +25,8 @@ mod mutant;
 #[cfg(feature = "mutants")]
 pub mod mutant;
 mod partition;
+#[cfg(feature = "sim")]
+pub mod plain_records;
 mod policy;
 mod producer;
 mod read;
@@ -42,6 +45,9 @@ mod wal_file_header;
 pub use batch_cut::{DamagedRun, FirstBatch};
 pub use checkpoint::{
     CheckpointHead, PartitionState, ProducerBatchState, ProducerState, ReplayFrom,
+};
+pub use compaction::{
+    COMPACTED_BATCH_RECORDS_MAX, COMPACTION_MAP_BYTES, KeyedRecord, RecordRewriter, Unreadable,
 };
 pub use extent::Extent;
 pub use ids::{FileNo, PartitionKey, SHARDS, Shard, SlotNo, TopicNo, UnitId, UnitNo};

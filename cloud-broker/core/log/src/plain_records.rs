@@ -24,11 +24,7 @@ struct Parsed<'a> {
 }
 
 impl RecordRewriter for PlainRecords {
-    fn walk(
-        &self,
-        batch: &[u8],
-        show: &mut dyn FnMut(KeyedRecord<'_>),
-    ) -> Result<(), Unreadable> {
+    fn walk(&self, batch: &[u8], show: &mut dyn FnMut(KeyedRecord<'_>)) -> Result<(), Unreadable> {
         let (header, records) = parse(batch).ok_or(Unreadable)?;
         for record in records {
             let offset = header.base_offset.0.checked_add(record.offset_delta);
@@ -64,7 +60,11 @@ impl RecordRewriter for PlainRecords {
             max_timestamp = header.max_timestamp;
         }
         let remaining = Remaining { record_count, max_timestamp, delete_horizon };
-        if record_count > 0 && amend_header(&mut out, &remaining) { Ok(out) } else { Err(Unreadable) }
+        if record_count > 0 && amend_header(&mut out, &remaining) {
+            Ok(out)
+        } else {
+            Err(Unreadable)
+        }
     }
 }
 

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn memory_bounds_the_keys() {
         for (keys, bytes, room) in
-            [(1_000, 240, 8), (u64::MAX, 0, 1), (0, usize::MAX, 1), (3, usize::MAX, 4)]
+            [(1_000, 240, 8), (u64::MAX, 0, 1), (0, usize::MAX, 1), (3, usize::MAX, 5)]
         {
             let mut map = KeyMap::new(keys, bytes);
             let hash = |key: u64| KeyHash::of(&key.to_be_bytes());

@@ -4,7 +4,10 @@ use wire::offset::Offset;
 use wire::record_batch::RecordBatchHeader;
 use wire::time::UnixMs;
 
-use super::{COMPACTED_BATCH_RECORDS_MAX, KeyHash, KeyMap, KeyedRecord, RecordRewriter, Unreadable};
+use super::{
+    COMPACTED_BATCH_RECORDS_MAX, KeyHash, KeyMap, KeyedRecord, RecordRewriter, Unreadable,
+};
+use crate::slot::SLOT_BYTES_MAX;
 
 /// A batch: its header, and its bytes, whose CRC is right.
 pub(crate) type Batch<'a> = (&'a RecordBatchHeader, &'a [u8]);
@@ -38,6 +41,8 @@ pub(crate) fn survey_batch(
 pub(crate) struct Bounds {
     /// Records below are gone.
     pub(crate) log_start: Offset,
+    /// Where the survey began.
+    pub(crate) surveyed: Offset,
     /// Records from here on were not surveyed, and stay.
     pub(crate) cleaned: Offset,
     /// The last offset of the last batch.
@@ -72,10 +77,10 @@ pub(crate) struct Sieve<'a> {
 /// What is found in one batch.
 #[derive(Debug, Default)]
 struct Tombstones {
-    /// Whether one stays that lies in the cleaned part.
-    stay: bool,
-    /// Whether one stays because its horizon has not come.
-    wait: bool,
+    /// Whether one stays that was surveyed.
+    surveyed: bool,
+    /// Whether one stays that an earlier pass has surveyed.
+    earlier: bool,
 }
 
 impl<'a> Sieve<'a> {
@@ -117,19 +122,21 @@ impl<'a> Sieve<'a> {
         if !self.keep.contains(&true) {
             return Sifted::Dropped;
         }
+        let is_whole = last < self.bounds.cleaned && !tombstones.earlier && !self.passed_unread;
+        let is_first = is_whole && tombstones.surveyed && header.delete_horizon().is_none();
         let due = self.bounds.now.0.saturating_add_unsigned(self.bounds.delete_retention_ms);
-        // A batch that reaches beyond the cleaned part may hold tombstones whose older values are still there.
-        let is_new = header.delete_horizon().is_none() && last < self.bounds.cleaned;
-        let horizon = (tombstones.stay && is_new).then_some(UnixMs(due));
-        let waits_for = if tombstones.wait { header.delete_horizon() } else { horizon };
+        let horizon = is_first.then_some(UnixMs(due));
+        let waits = tombstones.surveyed || tombstones.earlier;
+        let set = header.delete_horizon().filter(|set| waits && *set > self.bounds.now);
         let sifted = if horizon.is_none() && !self.keep.contains(&false) {
             Ok(Sifted::Kept)
         } else {
-            self.records.rewrite(bytes, &self.keep, horizon).map(Sifted::Rewritten)
+            let rewritten = self.records.rewrite(bytes, &self.keep, horizon);
+            rewritten.and_then(|bytes| checked(header, bytes)).map(Sifted::Rewritten)
         };
         match sifted {
             Ok(sifted) => {
-                self.next_horizon = [self.next_horizon, waits_for].into_iter().flatten().min();
+                self.next_horizon = [self.next_horizon, horizon, set].into_iter().flatten().min();
                 sifted
             }
             Err(Unreadable) => {
@@ -141,9 +148,8 @@ impl<'a> Sieve<'a> {
 
     /// Says in `keep` which records stay.
     fn decide(&mut self, batch: Batch<'_>) -> Result<Tombstones, Unreadable> {
-        let Self { bounds, keys, keep, records, passed_unread, .. } = self;
-        let horizon = batch.0.delete_horizon();
-        let has_passed = horizon.is_some_and(|horizon| horizon <= bounds.now);
+        let Self { bounds, keys, keep, records, .. } = self;
+        let is_over = batch.0.delete_horizon().is_some_and(|horizon| horizon <= bounds.now);
         let mut tombstones = Tombstones::default();
         keep.clear();
         walk(*records, batch, &mut |record| {
@@ -152,13 +158,15 @@ impl<'a> Sieve<'a> {
             } else if record.offset >= bounds.cleaned {
                 true
             } else if let Some(key) = record.key {
-                let is_last = keys.last(KeyHash::of(key)).is_none_or(|last| last <= record.offset);
-                let is_over = record.is_tombstone && has_passed && !*passed_unread;
-                if is_last && !is_over && record.is_tombstone {
-                    tombstones.stay = true;
-                    tombstones.wait |= horizon.is_some() && !has_passed;
+                let last = keys.last(KeyHash::of(key));
+                let stays = last.is_none_or(|last| last <= record.offset)
+                    && !(record.is_tombstone && is_over);
+                if stays && record.is_tombstone {
+                    let is_surveyed = record.offset >= bounds.surveyed;
+                    tombstones.surveyed |= is_surveyed;
+                    tombstones.earlier |= !is_surveyed;
                 }
-                is_last && !is_over
+                stays
             } else {
                 false
             };
@@ -166,6 +174,18 @@ impl<'a> Sieve<'a> {
         })?;
         Ok(tombstones)
     }
+}
+
+/// A batch that was written anew, if it can take its place.
+fn checked(before: &RecordBatchHeader, rewritten: Vec<u8>) -> Result<Vec<u8>, Unreadable> {
+    let after = RecordBatchHeader::parse(&rewritten).map_err(|_| Unreadable)?;
+    let place = |header: &RecordBatchHeader| {
+        (header.base_offset, header.last_offset_delta, header.leader_epoch)
+    };
+    let fits = place(&after) == place(before)
+        && after.total_len == rewritten.len()
+        && rewritten.len() <= SLOT_BYTES_MAX;
+    if fits { Ok(rewritten) } else { Err(Unreadable) }
 }
 
 /// Shows the records of a batch, if they are what they should be as a whole: in the order of their offsets, within the
@@ -190,6 +210,3 @@ fn walk(
     })?;
     if in_order && shown == header.record_count { Ok(()) } else { Err(Unreadable) }
 }
-
-#[cfg(test)]
-mod tests;
