@@ -4,6 +4,7 @@
 //! against its stores, and gives the result back ([`crate::Log::job_done`]). A job changes nothing that the log relies on: what
 //! it made counts only once the engine has taken the result, and after a crash only if a checkpoint names it.
 
+mod checkpoint;
 mod compact;
 mod free;
 mod rewrite;
@@ -30,6 +31,8 @@ pub struct UnitRun {
     pub entry: RunEntry,
     /// Wall time of its commit.
     pub append_ms: UnixMs,
+    /// Sum over its batches (docs/formats/unit.md, "Setsum").
+    pub setsum: u64,
 }
 
 /// Which jobs wait for each other: one of each lane runs at a time.
@@ -80,9 +83,9 @@ pub struct SealJob {
     pub slots_end: u64,
     /// The file's size; its footer ends there, or further if it does not fit.
     pub size: u64,
-    /// Sum over its batches (docs/formats/unit.md, "Setsum").
+    /// Sum over its runs' sums.
     pub setsum: u64,
-    /// Its runs, in any order.
+    /// Its runs, in any order; those that nobody can read any more are left out.
     pub runs: Vec<UnitRun>,
 }
 

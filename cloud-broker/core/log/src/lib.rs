@@ -13,12 +13,14 @@
 //! them; here a topic is a number), checks of a batch's CRC (the connection that received it did that).
 
 mod batch_cut;
+mod catalog;
 mod checkpoint;
 mod compaction;
 mod extent;
 mod fields;
 mod ids;
 mod job;
+mod lease;
 mod log;
 #[cfg(not(feature = "mutants"))]
 mod mutant;
@@ -44,7 +46,9 @@ mod wal_file_header;
 
 pub use batch_cut::{DamagedRun, FirstBatch};
 pub use checkpoint::{
-    CheckpointHead, PartitionState, ProducerBatchState, ProducerState, ReplayFrom,
+    CHECKPOINT_HEADER_BYTES, CHECKPOINT_VERSION, Checkpoint, CheckpointError, CheckpointErrorKind,
+    CheckpointHead, CheckpointIndex, CheckpointWriter, PartitionState, ProducerBatchState,
+    ProducerState, ReplayFrom, SECTIONS_MAX, Section, SectionKind, SectionTooLarge, UnsealedFile,
 };
 pub use compaction::{
     COMPACTED_BATCH_RECORDS_MAX, COMPACTION_MAP_BYTES, KeyedRecord, RecordRewriter, Unreadable,
@@ -55,14 +59,16 @@ pub use job::{
     CheckpointJob, CompactJob, Damage, FreeJob, Job, JobDone, Lane, LiveExtent, Made, Pace,
     Proceed, RewriteJob, SealJob, UnitRun,
 };
+pub use lease::Lease;
 pub use log::{
-    AppendError, Appended, Durable, IdempotentError, IdempotentOutcome, Log, Moved, NewFile,
-    SlotToWrite, TooManyPartitions, UplinkOutcome,
+    AppendError, Appended, Applied, DeleteRecordsError, Durable, IdempotentError,
+    IdempotentOutcome, Log, LogUsage, Moved, NewFile, Now, RecordsDeleted, Room, SlotToWrite,
+    TooManyPartitions, UplinkOutcome,
 };
 pub use partition::PartitionOffsets;
 pub use policy::{CompactPolicy, TopicPolicy};
 pub use producer::{BATCHES_KEPT, PRODUCER_EXPIRATION_MS, PRODUCERS_MAX};
-pub use read::{Candidate, FilePiece, Piece, ReadError, ReadPlan};
+pub use read::{Candidate, FilePiece, Piece, PieceRead, ReadError, ReadPlan};
 pub use recovery::{
     Corruption, CorruptionKind, Recovered, RecoveryError, RecoveryReport, TailRewrite, TornTail,
     WalFileLen, WalSource, recover,

@@ -77,7 +77,7 @@ impl KeyMap {
     /// The key's slot, or the free one where it belongs; one is always free.
     fn find(&self, hash: KeyHash) -> usize {
         let slots = self.slots.len();
-        let mut at = (u128::from(hash.0[0]) * slots as u128 >> 64) as usize;
+        let mut at = ((u128::from(hash.0[0]) * slots as u128) >> 64) as usize;
         while self.slots[at].last != FREE && self.slots[at].hash != hash {
             at = (at + 1) % slots;
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::{CheckpointJob, Job, JobDone, compact, free, rewrite, seal};
+use super::{Job, JobDone, checkpoint, compact, free, rewrite, seal};
 use crate::compaction::RecordRewriter;
 use crate::store::{CheckpointStore, UnitStore};
 
@@ -40,27 +40,10 @@ impl Job {
     {
         match self {
             Self::Seal(job) => seal::run(job, store),
-            Self::Checkpoint(job) => checkpoint(&job, store),
+            Self::Checkpoint(job) => checkpoint::run(job, store),
             Self::Free(job) => free::run(job, store),
             Self::Rewrite(job) => rewrite::run(&job, store, pace),
             Self::Compact(job) => compact::run(&job, store, pace, records),
         }
-    }
-}
-
-fn checkpoint<S: CheckpointStore>(job: &CheckpointJob, store: &mut S) -> JobDone
-where
-    S::Error: Display,
-{
-    let stored = store.put_checkpoint(job.id, &job.parts).and_then(|()| {
-        job.replaces.iter().try_for_each(|replaced| store.remove_checkpoint(*replaced))
-    });
-    match stored {
-        Ok(()) => JobDone::Checkpointed(job.id),
-        Err(error) => JobDone::Failed {
-            lane: super::Lane::Housekeeping,
-            doing: "storing a checkpoint",
-            error: error.to_string(),
-        },
     }
 }

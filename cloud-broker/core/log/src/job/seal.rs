@@ -21,10 +21,14 @@ where
         let key = run.entry.key;
         (key.shard(), key, run.entry.base_offset)
     });
+    let setsum = job.runs.iter().fold(0, |sum: u64, run| sum.wrapping_add(run.setsum));
+    if setsum != job.setsum {
+        return failed(String::from("its runs are not those that were written"));
+    }
     let mut table = TableBuilder::default();
     for run in &job.runs {
         let end = u64::from(run.entry.pos) + u64::from(run.entry.len);
-        if end > job.slots_end || table.push(run).is_none() {
+        if end > job.slots_end || table.push(&run.entry, run.append_ms).is_none() {
             return failed(format!("its run at byte {} cannot be there", run.entry.pos));
         }
     }

@@ -10,6 +10,7 @@ use crate::log::{Log, SlotToWrite};
 use crate::read::Piece;
 use crate::recovery::{Recovered, RecoveryError, recover};
 use crate::settings::LogSettings;
+use crate::store::UnitStore;
 
 /// Starts a broker's log on `disk` as `incarnation`: what the process does on a real one. Its OPEN is durable.
 ///
@@ -43,6 +44,9 @@ fn carry_out(
     for file_no in &recovered.dead_files {
         disk.remove(FileName::Wal(*file_no))?;
     }
+    for unit in &recovered.orphans {
+        disk.free(*unit)?;
+    }
     disk.sync_folder(Folder::Wal)?;
     let mut log = Log::open(settings, incarnation, recovered, UnixMs(1));
     if let Some(open) = log.take_slot() {
@@ -64,12 +68,6 @@ pub fn write(disk: &mut SimDisk, slot: &SlotToWrite) -> Result<(), DiskError> {
 /// The bytes of a part of a read; `None` if the file does not hold them.
 #[must_use]
 pub fn read_piece(disk: &mut SimDisk, piece: &Piece) -> Option<Bytes> {
-    match piece {
-        Piece::Memory(bytes) => Some(bytes.clone()),
-        Piece::File(piece) => {
-            let name = FileName::Wal(piece.file_no);
-            let run = disk.read(name, u64::from(piece.pos), piece.len as usize);
-            piece.cut(&run.ok()?).ok()
-        }
-    }
+    let part = piece.read(disk).ok()?;
+    part.is_whole.then(|| Bytes::from(part.batches.concat()))
 }

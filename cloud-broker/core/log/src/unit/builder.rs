@@ -9,7 +9,7 @@ use super::table::{TableBuilder, UnitFacts};
 use super::{UNIT_ENTRY_BATCHES_BYTES, UnitKind, UnitMeta};
 use crate::extent::Extent;
 use crate::ids::{PartitionKey, SlotNo, UnitId, UnitNo};
-use crate::job::{Pace, Proceed, UnitRun};
+use crate::job::{Pace, Proceed};
 use crate::slot::{RunEntry, RunFlags};
 use crate::store::UnitWrite;
 
@@ -56,7 +56,7 @@ pub(crate) struct UnitBuilder<W> {
     buffer: Vec<u8>,
     written: u64,
     table: TableBuilder,
-    open: Option<UnitRun>,
+    open: Option<(RunEntry, UnixMs)>,
     extents: Vec<(PartitionKey, Extent)>,
     extent_ended: bool,
 }
@@ -120,12 +120,12 @@ impl<W: UnitWrite> UnitBuilder<W> {
         };
         let number = setsum_of_batch(origin.key, header.base_offset, header.crc);
         match &mut self.open {
-            Some(open) if belongs(&entry, &open.entry) => {
-                open.entry.len += entry.len;
-                open.entry.batches += 1;
-                open.entry.last_offset = entry.last_offset;
-                open.entry.max_timestamp = open.entry.max_timestamp.max(entry.max_timestamp);
-                open.append_ms = open.append_ms.max(origin.append_ms);
+            Some((open, append_ms)) if belongs(&entry, open) => {
+                open.len += entry.len;
+                open.batches += 1;
+                open.last_offset = entry.last_offset;
+                open.max_timestamp = open.max_timestamp.max(entry.max_timestamp);
+                *append_ms = origin.append_ms.max(*append_ms);
                 self.grow_extent(&entry, origin.append_ms);
             }
             Some(_) | None => self.begin_entry(origin, entry)?,
@@ -196,7 +196,7 @@ impl<W: UnitWrite> UnitBuilder<W> {
             };
             self.extents.push((entry.key, extent));
         }
-        self.open = Some(UnitRun { entry, append_ms: origin.append_ms });
+        self.open = Some((entry, origin.append_ms));
         Ok(())
     }
 
@@ -211,7 +211,9 @@ impl<W: UnitWrite> UnitBuilder<W> {
 
     fn end_entry(&mut self) -> Result<(), WriteFailed<W::Error>> {
         match self.open.take() {
-            Some(run) => self.table.push(&run).ok_or(WriteFailed::OutOfOrder),
+            Some((entry, append_ms)) => {
+                self.table.push(&entry, append_ms).ok_or(WriteFailed::OutOfOrder)
+            }
             None => Ok(()),
         }
     }

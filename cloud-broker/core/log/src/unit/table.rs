@@ -1,5 +1,6 @@
 //! A unit's table: which shards it has entries of, and where each run lies.
 
+use wire::offset::Offset;
 use wire::record_batch::crc32c;
 use wire::time::UnixMs;
 
@@ -7,10 +8,8 @@ use super::trailer::{self, TRAILER_BYTES, TrailerError, UNIT_VERSION};
 use super::{UnitKind, UnitMeta};
 use crate::fields::{i64_at, put, u16_at, u32_at};
 use crate::ids::{PartitionKey, Shard, SlotNo, UnitId};
-use crate::job::UnitRun;
 use crate::slot::{RUN_ENTRY_BYTES, RunEntry};
 use crate::store::UnitSource;
-use wire::offset::Offset;
 
 /// Bytes of a directory row.
 pub(super) const SHARD_ROW_BYTES: usize = 24;
@@ -220,28 +219,28 @@ impl TableBuilder {
     }
 
     /// Adds an entry; `None`, and nothing is added, if it does not belong behind the last one.
-    pub(crate) fn push(&mut self, run: &UnitRun) -> Option<()> {
-        let key = run.entry.key;
+    pub(crate) fn push(&mut self, entry: &RunEntry, append_ms: UnixMs) -> Option<()> {
+        let key = entry.key;
         let order = |key: PartitionKey| (key.shard(), key);
         if self.last.is_some_and(|(last_key, last)| {
-            (order(last_key), last) >= (order(key), run.entry.base_offset)
+            (order(last_key), last) >= (order(key), entry.base_offset)
         }) {
             return None;
         }
-        self.last = Some((key, run.entry.last_offset));
+        self.last = Some((key, entry.last_offset));
         let first = self.len();
-        self.entries.extend_from_slice(&run.entry.encode());
+        self.entries.extend_from_slice(&entry.encode());
         match self.rows.last_mut() {
             Some(row) if row.shard == key.shard() => {
                 row.count += 1;
-                row.max_append_ms = row.max_append_ms.max(run.append_ms);
+                row.max_append_ms = row.max_append_ms.max(append_ms);
             }
             Some(_) | None => self.rows.push(ShardRow {
                 shard: key.shard(),
                 first,
                 count: 1,
                 crc: 0,
-                max_append_ms: run.append_ms,
+                max_append_ms: append_ms,
             }),
         }
         Some(())

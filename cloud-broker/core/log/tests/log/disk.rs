@@ -18,6 +18,7 @@ pub fn small() -> LogSettings {
         slot_bytes_target: 16 << 10,
         tail_bytes: 24 << 10,
         pending_bytes_max: 1 << 20,
+        ..LogSettings::default()
     }
 }
 
