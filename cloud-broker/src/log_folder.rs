@@ -122,4 +122,6 @@ fn sync_folder(folder: &Path) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod tests;

@@ -133,7 +133,7 @@ fn lock(folder: &LogFolder) -> Result<File, WalError> {
 }
 
 /// Removes what was being made when the last process ended.
-fn remove_leftovers(folder: &LogFolder) -> Result<(), StoreError> {
+pub(super) fn remove_leftovers(folder: &LogFolder) -> Result<(), StoreError> {
     let folders = folder.folders();
     let leftover = |path: &Path, _| is_tmp(path).then(|| path.to_owned());
     let below: Vec<PathBuf> =
@@ -166,6 +166,9 @@ fn settle(folder: &mut LogFolder, recovered: &Recovered) -> Result<(), StoreErro
     }
     for file_no in &recovered.dead_files {
         folder.free(UnitId::Wal(*file_no))?;
+    }
+    for unit in &recovered.orphans {
+        folder.free(*unit)?;
     }
     sync_folder(&folder.folders().wal)
 }

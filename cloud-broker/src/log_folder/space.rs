@@ -13,6 +13,7 @@ mod disk;
 mod keeper;
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +28,9 @@ pub(crate) use keeper::SpaceKeeper;
 
 /// Files that are kept beyond those that are wanted, when they come back: what is freed at once is soon needed again.
 const RECYCLED_MAX: usize = 2;
+
+/// What `st_blocks` counts, whatever the file system's blocks are.
+const BLOCK_BYTES: u64 = 512;
 
 /// The one spare file of zeros that earlier releases kept.
 const SPARE: &str = "spare";
@@ -162,8 +166,10 @@ impl Space {
 
     /// Keeps the WAL file at `path`, which nobody needs, if there is use for it.
     pub(super) fn recycle(&self, path: &Path) -> Result<bool, StoreError> {
+        let bytes = u64::from(self.settings.file_bytes);
         match fs::metadata(path) {
-            Ok(found) if found.len() == u64::from(self.settings.file_bytes) => {}
+            // One that was cut and sealed has a hole, and a commit into that could fail for want of space.
+            Ok(found) if found.len() == bytes && found.blocks() * BLOCK_BYTES >= bytes => {}
             Ok(_) | Err(_) => return Ok(false),
         }
         {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use broker_log::store::{UnitSource, UnitStore, UnitWrite};
 use broker_log::{FileNo, UnitId, UnitNo};
 use bytes::{Bytes, BytesMut};
+use rustix::fs::Advice;
 
 use super::names::{tmp_of, unit_no_of};
 use super::{LogFolder, StoreError, entries, remove_if_there, sync_folder};
@@ -54,6 +55,13 @@ impl UnitSource for LogFolder {
 
     fn read_at(&mut self, unit: UnitId, pos: u64, len: usize) -> Result<Bytes, StoreError> {
         self.read_unit(unit, pos, len)
+    }
+
+    fn will_need(&mut self, unit: UnitId) {
+        if let Ok(file) = self.handles().file(unit, &self.path_of(unit)) {
+            // Only a hint.
+            let _ = rustix::fs::fadvise(file.as_ref(), 0, None, Advice::WillNeed);
+        }
     }
 }
 

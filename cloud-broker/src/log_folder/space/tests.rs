@@ -114,6 +114,9 @@ fn a_few_files_are_recycled_and_the_others_are_left() {
     };
     assert!(!space.recycle(&file(0, 5)).unwrap(), "cut short");
     assert!(!space.recycle(&space.folder.join("none")).unwrap());
+    let sparse = file(0, 5);
+    File::options().write(true).open(&sparse).unwrap().set_len(u64::from(FILE_BYTES)).unwrap();
+    assert!(!space.recycle(&sparse).unwrap(), "it has a hole");
     for n in 1..=4 {
         let path = file(n, FILE_BYTES as usize);
         assert!(space.recycle(&path).unwrap() && !path.exists());
