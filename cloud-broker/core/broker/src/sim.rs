@@ -249,7 +249,7 @@ impl Sim {
 
     pub(crate) fn request(&mut self, version: i16, request: Request) -> Asker {
         let asker = self.asker(1);
-        let request = KafkaRequest::prepare(version, request).unwrap();
+        let request = KafkaRequest::prepare(version, request, self.broker.keyed_topics()).unwrap();
         self.handle(Event::Kafka(asker, request));
         asker
     }
