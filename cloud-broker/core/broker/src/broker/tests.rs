@@ -1,6 +1,7 @@
 mod changes;
 mod idempotence;
 mod lookups;
+mod records;
 mod topics;
 
 use broker_kafka::frame::encode_response;
@@ -422,6 +423,7 @@ fn answers_of(api: ApiKey, version: i16) -> Vec<Response> {
         _ => {
             let mut answers = topics::answers_of(&mut sim, api, version);
             answers.extend(changes::answers_of(&mut sim, api, version));
+            answers.extend(records::answers_of(&mut sim, api, version));
             answers
         }
     }
@@ -439,7 +441,21 @@ fn every_answer_can_be_said_in_every_version() {
             }
         }
     }
-    assert_eq!(said, 11 * 2 + 15 * 3 + 10 * 7 + 14 * 2 + 6 * 2 + 6 * 2 + 6 * 2 + 4 + 9 * 2);
+    assert_eq!(
+        said,
+        11 * 2
+            + 15 * 3
+            + 10 * 7
+            + 14 * 2
+            + 6 * 2
+            + 6 * 2
+            + 6 * 2
+            + 4
+            + 9 * 2
+            + 3 * 2
+            + 3 * 3
+            + 4 * 2
+    );
 }
 
 #[test]
