@@ -14,6 +14,7 @@ use broker_kafka::{ApiKey, Response};
 use bytes::Bytes;
 
 use crate::handlers::KafkaRequest;
+use crate::keyed_topics::KeyedTopics;
 
 /// What to do with a frame.
 #[derive(Debug)]
@@ -46,11 +47,12 @@ pub enum Reply {
     None,
 }
 
-/// Reads a frame (what follows its length) of a client on `host`. Batches are checked here.
+/// Reads a frame (what follows its length) of a client on `host`. Batches are checked here, those for compacted topics record
+/// by record.
 ///
 /// # Errors
 /// [`FrameError`]: close the connection.
-pub fn receive(bytes: &Bytes, host: &str) -> Result<Received, FrameError> {
+pub fn receive(bytes: &Bytes, host: &str, keyed: &KeyedTopics) -> Result<Received, FrameError> {
     let (header, request) = match parse_request(bytes, decode_budget(bytes.len()))? {
         Incoming::Request(header, request) => (header, request),
         Incoming::ApiVersionsUnknown(header) => {
@@ -68,8 +70,10 @@ pub fn receive(bytes: &Bytes, host: &str) -> Result<Received, FrameError> {
     }
     match KafkaRequest::prepare(header.version, request) {
         Some(mut request) => {
-            if let KafkaRequest::Group(group) = &mut request {
-                group.set_client(header.client_id.as_ref(), host);
+            match &mut request {
+                KafkaRequest::Group(group) => group.set_client(header.client_id.as_ref(), host),
+                KafkaRequest::Produce(produce) => produce.check_keys(keyed),
+                _ => {}
             }
             Ok(Received::Ask(info, request))
         }

@@ -1,6 +1,7 @@
 mod changes;
 mod damage;
 mod idempotence;
+mod keys;
 mod lookups;
 mod records;
 mod topics;
