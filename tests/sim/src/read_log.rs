@@ -56,7 +56,8 @@ fn read_partition(
         let plan = plan.map_err(|error| format!("{key:?} at {}: {error}", next.0))?;
         let before = next;
         for piece in &plan.pieces {
-            let mut bytes = read_piece(disk, piece).ok_or("a piece of a read is not on disk")?;
+            let part = read_piece(disk, piece).ok_or("a piece of a read is not on disk")?;
+            let mut bytes = Bytes::from(part.batches.concat());
             while !bytes.is_empty() {
                 let header = RecordBatchHeader::parse(&bytes)
                     .map_err(|error| format!("{key:?}: no batch: {error:?}"))?;
@@ -69,6 +70,9 @@ fn read_partition(
                 }
                 read_batch(key, &header, &batch, entries)?;
                 next = next.plus(header.last_offset_delta + 1);
+            }
+            if !part.is_whole {
+                break;
             }
         }
         if next == before {

@@ -9,6 +9,8 @@ mod crash;
 mod disk;
 mod engine;
 mod golden;
+mod life;
 mod producers;
 mod reads;
 mod uplink;
+mod world;
