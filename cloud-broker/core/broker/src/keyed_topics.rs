@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use broker_kafka::runtime::Uuid;
 
+use crate::groups::is_internal;
 use crate::metadata::Image;
 use crate::topic_config::RetentionDefaults;
 
@@ -19,7 +20,8 @@ impl KeyedTopics {
     pub(crate) fn of(image: &Image, defaults: &RetentionDefaults) -> Self {
         let mut keyed = Self::default();
         for topic in image.topics() {
-            if topic.configs.cleans_by("compact", defaults) {
+            // Clients do not write to internal ones at all, which is said elsewhere.
+            if topic.configs.cleans_by("compact", defaults) && !is_internal(&topic.name) {
                 keyed.names.insert(topic.name.clone());
                 keyed.ids.insert(Uuid::from(topic.id));
             }

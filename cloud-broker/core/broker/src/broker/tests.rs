@@ -65,14 +65,14 @@ fn produce_is_answered_when_durable_and_wakes_a_fetch() {
     sim.commit();
     assert_eq!(sim.produced(second).base_offset, 2);
     assert_eq!(sim.broker.stats().parked_answers, 0);
-    assert_eq!(sim.broker.next_deadline(), None);
+    assert_eq!(sim.broker.fetches.next_deadline(), None);
 }
 
 #[test]
 fn a_fetch_waits_no_longer_than_it_said() {
     let mut sim = Sim::with_topic(1 << 20, "t");
     let fetching = sim.request(12, Request::from(fetch("t", 0, 0)));
-    let deadline = sim.broker.next_deadline().unwrap();
+    let deadline = sim.broker.fetches.next_deadline().unwrap();
     assert_eq!(deadline, sim.now + 500);
     // Another partition of the topic is none of its business.
     let other = sim.produce("t", 1, batch(&["x"], 1));
