@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use broker_core::{
     Answer, Asker, Broker, BrokerStats, ClientId, ControlWrite, Effect, Event, GroupsChunk,
-    GroupsRead, KeyedTopics, SessionId,
+    GroupsRead, SessionId,
 };
 use process::{Clock, FatalError, ShutdownTrigger};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use wire::time::MonoMs;
 
@@ -76,7 +76,6 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) control: Arc<ControlStore>,
     pub(crate) health: Arc<Health>,
-    pub(crate) keyed_topics: watch::Sender<Arc<KeyedTopics>>,
     pub(crate) reader: WalReader,
     pub(crate) trigger: ShutdownTrigger,
     pub(crate) wal_events: mpsc::Receiver<WalEvent>,
@@ -331,8 +330,6 @@ impl Driver {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
                 Effect::Answer(asker, answer) => self.answer(asker, answer),
-                // Nobody listens any more when the listener has ended.
-                Effect::KeyedTopics(keyed) => drop(self.engine.keyed_topics.send(keyed)),
                 Effect::ReadGroups(read) => self.read_groups(read),
                 Effect::StoreControl(write) => self.store_control(write),
             }

@@ -10,13 +10,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_core::{Asker, Event, KafkaRequest, KeyedTopics, Received, RequestInfo, receive};
+use broker_core::{Asker, Event, KafkaRequest, Received, RequestInfo, receive};
 use broker_kafka::frame::{FRAME_HEAD_BYTES, FrameError, Stage, frame_length};
 use bytes::{BufMut, Bytes, BytesMut};
 use process::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -58,7 +58,6 @@ pub(crate) struct KafkaShared {
     pub(crate) request_memory: RequestMemory,
     /// For records that are gathered for responses.
     pub(crate) response_memory: MemoryBudget,
-    pub(crate) keyed_topics: watch::Receiver<Arc<KeyedTopics>>,
     pub(crate) connections_max: usize,
 }
 
@@ -224,8 +223,7 @@ impl<R: AsyncRead + Unpin> RequestReader<'_, R> {
         let permit = memory.frame(length).await;
         let frame = self.read_rest(head, length).await?;
         let held = memory.decoding(permit, length).await;
-        let keyed = Arc::clone(&self.shared.keyed_topics.borrow());
-        match receive(&frame, &self.host, &keyed)? {
+        match receive(&frame, &self.host)? {
             Received::Reply(bytes) => room.send(InFlight::Reply(bytes)),
             Received::Ask(info, request) => {
                 metrics::kafka_request(api_name(&request));

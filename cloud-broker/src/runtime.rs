@@ -26,7 +26,7 @@ use process::{
 use quinn::{Endpoint, TokioRuntime};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wire::ids::Incarnation;
 
@@ -171,10 +171,8 @@ pub async fn start(
     let health = Arc::new(Health::new(clock));
     let (handle, mailboxes) = mailboxes();
     let ends = trigger.clone();
-    let (keyed_topics, keyed_topics_shown) = watch::channel(broker.keyed_topics());
     let engine = Engine {
         broker,
-        keyed_topics,
         clock,
         control: Arc::new(data.control),
         health: Arc::clone(&health),
@@ -189,7 +187,6 @@ pub async fn start(
         reader: data.wal.reader,
         request_memory: request_memory.clone(),
         response_memory: MemoryBudget::new(settings.request_memory_bytes),
-        keyed_topics: keyed_topics_shown,
         connections_max: settings.kafka_connections_max,
     };
     let uplink = UplinkShared { engine: handle, request_memory };

@@ -6,7 +6,6 @@ mod undurable;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
 
 use broker_coordinator::{GroupSettings, Now};
 use broker_log::{Log, PartitionKey, SlotNo, SlotToWrite, TopicNo};
@@ -28,7 +27,6 @@ use crate::ingest::{
     AppendRequest, HelloRefused, HelloRequest, Ingest, ParkedState, UplinkAnswer, UplinkRequest,
     Verdict, check_hello, welcome,
 };
-use crate::keyed_topics::KeyedTopics;
 use crate::metadata::{Image, Metadata, NewTopic, Ticket, Topic, TopicRefused, Wish};
 use crate::pending::{ParkedAnswers, ParkedFetches, ParkedForCheckpoint};
 use crate::topic_config::RetentionDefaults;
@@ -126,7 +124,6 @@ pub struct Broker {
     ingest: Ingest,
     answers: ParkedAnswers<ParkedAnswer>,
     fetches: ParkedFetches<FetchQuery>,
-    keyed_topics: Arc<KeyedTopics>,
     deletions: ParkedForCheckpoint<DeleteRecordsAnswer>,
     disk_space: Option<DiskSpace>,
     waiting: BTreeMap<Ticket, Vec<WaitingForTopics>>,
@@ -183,7 +180,6 @@ impl Broker {
             log.set_policy(TopicNo(topic.no), topic.configs.policy(&settings.retention));
         }
         Ok(Self {
-            keyed_topics: Arc::new(KeyedTopics::of(&image, &settings.retention)),
             groups: Groups::new(settings.groups),
             settings,
             life: public_life(identity.incarnation),
@@ -199,12 +195,6 @@ impl Broker {
             waiting: BTreeMap::new(),
             undurable: Undurable::default(),
         })
-    }
-
-    /// The topics that want keys, until [`Effect::KeyedTopics`] says otherwise.
-    #[must_use]
-    pub fn keyed_topics(&self) -> Arc<KeyedTopics> {
-        Arc::clone(&self.keyed_topics)
     }
 
     /// Takes an event.

@@ -14,7 +14,6 @@ use broker_kafka::{ApiKey, Response};
 use bytes::Bytes;
 
 use crate::handlers::KafkaRequest;
-use crate::keyed_topics::KeyedTopics;
 
 /// What to do with a frame.
 #[derive(Debug)]
@@ -47,12 +46,11 @@ pub enum Reply {
     None,
 }
 
-/// Reads a frame (what follows its length) of a client on `host`. Batches are checked here, those for compacted topics record
-/// by record.
+/// Reads a frame (what follows its length) of a client on `host`. Batches are checked here.
 ///
 /// # Errors
 /// [`FrameError`]: close the connection.
-pub fn receive(bytes: &Bytes, host: &str, keyed: &KeyedTopics) -> Result<Received, FrameError> {
+pub fn receive(bytes: &Bytes, host: &str) -> Result<Received, FrameError> {
     let (header, request) = match parse_request(bytes, decode_budget(bytes.len()))? {
         Incoming::Request(header, request) => (header, request),
         Incoming::ApiVersionsUnknown(header) => {
@@ -70,10 +68,8 @@ pub fn receive(bytes: &Bytes, host: &str, keyed: &KeyedTopics) -> Result<Receive
     }
     match KafkaRequest::prepare(header.version, request) {
         Some(mut request) => {
-            match &mut request {
-                KafkaRequest::Group(group) => group.set_client(header.client_id.as_ref(), host),
-                KafkaRequest::Produce(produce) => produce.check_keys(keyed),
-                _ => {}
+            if let KafkaRequest::Group(group) = &mut request {
+                group.set_client(header.client_id.as_ref(), host);
             }
             Ok(Received::Ask(info, request))
         }

@@ -36,7 +36,6 @@ use broker_log::{PartitionKey, Piece, PieceRead, ReadFailed, TopicNo};
 use wire::ids::{Partition, TopicId};
 use wire::offset::LeaderEpoch;
 
-use crate::keyed_topics::KeyedTopics;
 use crate::metadata::{Image, Topic};
 
 pub use admin::{AdminAnswer, AdminRequest};
@@ -118,14 +117,6 @@ impl TopicName {
     /// A copy, which does not keep the request's frame.
     pub(crate) fn new(name: &Text, id: Uuid, by: NamedBy) -> Self {
         Self { name: name.detached(), id, by }
-    }
-
-    /// Whether the topic is one of these.
-    pub(crate) fn is_in(&self, topics: &KeyedTopics) -> bool {
-        match self.by {
-            NamedBy::Id => topics.has_id(self.id),
-            NamedBy::Name => topics.has_name(&self.name),
-        }
     }
 
     pub(crate) fn find<'a>(&self, image: &'a Image) -> Result<&'a Topic, ErrorCode> {

@@ -1,7 +1,6 @@
 mod changes;
 mod damage;
 mod idempotence;
-mod keys;
 mod lookups;
 mod records;
 mod topics;

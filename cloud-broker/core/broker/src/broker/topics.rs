@@ -1,7 +1,5 @@
 //! Changes of the metadata: who asks for them, who waits for them, and what they change elsewhere.
 
-use std::sync::Arc;
-
 use broker_log::store::CheckpointId;
 use broker_log::{PartitionKey, TopicNo};
 use wire::ids::{Partition, ProducerId};
@@ -15,7 +13,6 @@ use crate::handlers::create_partitions::{self, CreatePartitionsQuery};
 use crate::handlers::create_topics::{self, CreateTopicsQuery};
 use crate::handlers::delete_topics::{self, DeleteTopicsQuery};
 use crate::handlers::{DeleteRecordsQuery, InitProducerIdAnswer, InitProducerIdQuery};
-use crate::keyed_topics::KeyedTopics;
 use crate::metadata::{Ticket, Topic};
 
 impl Broker {
@@ -171,21 +168,10 @@ impl Broker {
             self.topic_gone(topic, out);
             self.groups.topic_gone(wall, &topic.name);
         }
-        if !(changes.made.is_empty() && changes.changed.is_empty() && changes.deleted.is_empty()) {
-            self.publish_keyed_topics(out);
-        }
         if !changes.producer_ids.is_empty() {
             self.producer_ids = changes.producer_ids;
         }
         self.settled(wall, (changes.ticket, Settled::Stored), out);
-    }
-
-    fn publish_keyed_topics(&mut self, out: &mut Vec<Effect>) {
-        let keyed = KeyedTopics::of(self.metadata.image(), &self.settings.retention);
-        if keyed != *self.keyed_topics {
-            self.keyed_topics = Arc::new(keyed);
-            out.push(Effect::KeyedTopics(self.keyed_topics()));
-        }
     }
 
     pub(super) fn control_not_stored(&mut self, wall: UnixMs, out: &mut Vec<Effect>) {

@@ -8,7 +8,6 @@ use broker_kafka::ErrorCode;
 use broker_kafka::generated::produce::{
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
-use broker_kafka::records::Records;
 use broker_kafka::runtime::Text;
 use broker_log::{
     AppendError, Appended, IdempotentError, IdempotentOutcome, Log, PartitionKey, SlotNo,
@@ -21,7 +20,6 @@ use wire::time::UnixMs;
 
 use super::{NamedBy, TopicName, partition_of};
 use crate::groups::is_internal;
-use crate::keyed_topics::KeyedTopics;
 use crate::metadata::Image;
 
 /// The first version that names topics by id.
@@ -110,22 +108,6 @@ impl CheckedProduce {
         Self {
             topics: topics.collect(),
             acks: if request.acks == 0 { Acks::None } else { Acks::Durable },
-        }
-    }
-
-    /// Refuses batches for compacted topics in which a record has no key.
-    pub(crate) fn check_keys(&mut self, keyed: &KeyedTopics) {
-        if keyed.is_empty() {
-            return;
-        }
-        for topic in self.topics.iter_mut().filter(|topic| topic.name.is_in(keyed)) {
-            for (_, batch) in &mut topic.partitions {
-                if let Ok(checked) = batch
-                    && let Err(refusal) = check_keys(&checked.bytes)
-                {
-                    *batch = Err(refusal);
-                }
-            }
         }
     }
 
@@ -333,20 +315,6 @@ fn check_batch(version: i16, records: Option<&Bytes>) -> Result<CheckedBatch, Re
     let producer = check_header(version, &header)?;
     header.check_crc(batch).map_err(|_| refusal(E::CorruptMessage, "the CRC does not match"))?;
     Ok(CheckedBatch { bytes: batch.clone(), producer })
-}
-
-/// Whether each record of a batch has a key.
-fn check_keys(batch: &Bytes) -> Result<(), Refusal> {
-    let unreadable =
-        |_| refusal(ErrorCode::InvalidRecord, "the records of the batch cannot be decoded");
-    let mut records = Records::new(batch).map_err(unreadable)?;
-    while let Some(record) = records.next_record().map_err(unreadable)? {
-        if record.key.is_none() {
-            let why = "a compacted topic takes no record without a key";
-            return Err(refusal(ErrorCode::InvalidRecord, why));
-        }
-    }
-    Ok(())
 }
 
 fn check_header(version: i16, header: &RecordBatchHeader) -> Result<Producer, Refusal> {
