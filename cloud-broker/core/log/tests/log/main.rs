@@ -9,6 +9,7 @@ mod crash;
 mod disk;
 mod engine;
 mod golden;
+mod model;
 mod producers;
 mod reads;
 mod uplink;
