@@ -47,7 +47,7 @@ fn history() -> History {
         before += 1;
         for name in 0..12 {
             let bytes = if name % 3 == 1 { 6_000 } else { 200 };
-            log.append(UnixMs(3), key(0, 0), batch(name, 1, bytes)).unwrap();
+            log.append(UnixMs(3), key(0, 0), batch(u64::from(life) * 100 + name, 1, bytes)).unwrap();
             for slot in flush(&mut log, &mut disk) {
                 if let Some(file) = slot.new_file {
                     last = vec![file.header];
@@ -100,17 +100,17 @@ fn arrange(history: &History, slots: usize, rng: &mut Rng) -> Vec<u8> {
         }
     }
     file.truncate(PAGES * SLOT_ALIGN);
-    // Of the slot that was being written when the power went, some sectors have come through, but not all.
-    let next = &history.last[slots + 1];
-    let used = u32::from_le_bytes(next[32..36].try_into().unwrap()) as usize;
-    // A lost sector of padding would be no loss.
-    let lost = rng.below(used.div_ceil(SECTOR) as u64) as usize;
-    for (sector, bytes) in next.chunks(SECTOR).enumerate() {
-        let at = behind + sector * SECTOR;
-        if sector == lost {
-            file[at..at + SECTOR].fill(0xa5);
-        } else if rng.below(2) == 0 {
-            file[at..at + SECTOR].copy_from_slice(bytes);
+    // Of the slot that was being written when the power went, some sectors may have come through, but not all. A lost sector
+    // of padding would be no loss.
+    if rng.below(3) > 0 {
+        let next = &history.last[slots + 1];
+        let used = u32::from_le_bytes(next[32..36].try_into().unwrap()) as usize;
+        let lost = rng.below(used.div_ceil(SECTOR) as u64) as usize;
+        for (sector, bytes) in next.chunks(SECTOR).enumerate() {
+            let at = behind + sector * SECTOR;
+            if sector != lost && rng.below(2) == 0 {
+                file[at..at + SECTOR].copy_from_slice(bytes);
+            }
         }
     }
     file
