@@ -4,8 +4,13 @@
 //! knows what was sent, acknowledged and deleted, and every read, restart and answer is compared with it.
 
 mod book;
+mod crash_points;
+mod flips;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod op;
 mod recycled;
 mod seeds;
 mod settings;
+mod space;
 mod world;

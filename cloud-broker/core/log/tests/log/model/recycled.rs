@@ -47,7 +47,8 @@ fn history() -> History {
         before += 1;
         for name in 0..12 {
             let bytes = if name % 3 == 1 { 6_000 } else { 200 };
-            log.append(UnixMs(3), key(0, 0), batch(u64::from(life) * 100 + name, 1, bytes)).unwrap();
+            log.append(UnixMs(3), key(0, 0), batch(u64::from(life) * 100 + name, 1, bytes))
+                .unwrap();
             for slot in flush(&mut log, &mut disk) {
                 if let Some(file) = slot.new_file {
                     last = vec![file.header];

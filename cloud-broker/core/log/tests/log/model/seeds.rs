@@ -43,7 +43,7 @@ fn repeated_by<T>(seed: u64, run: impl FnOnce() -> T) -> T {
     run()
 }
 
-fn run(seed: u64) -> u64 {
+pub(super) fn run(seed: u64) -> u64 {
     let mut rng = Rng(seed);
     let mut world = World::new(tiny());
     for _ in 0..LIVES {

@@ -91,11 +91,13 @@ impl World {
         let append = append_after(stream, state, self.names, shape.records);
         let producer = BatchProducer { id: stream.pid, epoch: append.epoch, base: append.base };
         let batch = self.make(producer, shape);
-        // A gateway that lost an answer sends what the log may have already.
-        if let Some(last) = state.last {
-            let again = UplinkAppend { base: last, prev_tag: Tag(7), ..append };
+        // A clone of the gateway has another history, or has got further.
+        for misfit in [
+            UplinkAppend { prev_tag: Tag(u64::MAX), ..append },
+            UplinkAppend { base: append.base.plus(1), ..append },
+        ] {
             let now = self.now().wall;
-            let outcome = self.log_mut().append_uplink(now, &again, batch.clone());
+            let outcome = self.log_mut().append_uplink(now, &misfit, batch.clone());
             assert!(matches!(outcome, UplinkOutcome::Misfit { .. }), "{outcome:?}");
         }
         let now = self.now().wall;

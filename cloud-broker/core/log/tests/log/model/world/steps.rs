@@ -85,6 +85,7 @@ impl World {
             let end = self.book.parts[&moved.key].acked_end();
             assert_eq!(moved.high_watermark.0, end, "{:?}", moved.key);
         }
+        self.check_streams();
         self.note(format_args!("slot {slot_no} is durable"));
         Ok(())
     }
