@@ -19,7 +19,9 @@ use wire::time::{MonoMs, UnixMs};
 
 use crate::event::Asker;
 use crate::handlers::groups::{GroupQuery, GroupRequest};
-use crate::handlers::{ReadPiece, delete_groups, heartbeat, join_group, offset_commit, sync_group};
+use crate::handlers::{
+    ReadPiece, delete_groups, heartbeat, join_group, offset_commit, offset_delete, sync_group,
+};
 use crate::ids::IdSource;
 use crate::metadata::{Image, Topic};
 
@@ -102,7 +104,7 @@ impl GroupsRead {
         for piece in &self.pieces {
             let part = match piece.at_hand() {
                 Some(bytes) => Some(bytes.clone().into()),
-                None => read(piece),
+                None => read(piece).ok(),
             };
             let taken = part.and_then(|part| {
                 for run in &part.batches {
@@ -262,6 +264,16 @@ impl Groups {
                 }
                 Ok(coordinator) => coordinator.delete(now, asked, groups),
             },
+            GroupQuery::DeleteOffsets(mut delete) => {
+                let checked = coordinator.and_then(|coordinator| {
+                    offset_delete::check(&mut delete, coordinator, image)?;
+                    Ok(coordinator)
+                });
+                match checked {
+                    Err(error) => return Some(offset_delete::response(Err(error)).into()),
+                    Ok(coordinator) => coordinator.delete_offsets(now, asked, &delete),
+                }
+            }
             GroupQuery::Join(mut query) => match coordinator {
                 Err(error) => {
                     let refused = Err((error, query.join.member.id));
@@ -328,6 +340,7 @@ impl Groups {
         let response = match answer {
             GroupAnswer::Commit(verdicts) => offset_commit::response(verdicts).into(),
             GroupAnswer::Delete(verdicts) => delete_groups::response(verdicts).into(),
+            GroupAnswer::DeleteOffsets(outcome) => offset_delete::response(outcome).into(),
             GroupAnswer::Join(outcome) => join_group::response(version, outcome).into(),
             GroupAnswer::Sync(outcome) => sync_group::response(outcome).into(),
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use broker_coordinator::GroupSettings;
 use broker_core::{
     Answer, Asker, Broker, BrokerSettings, ClientId, ControlWrite, Effect, Event as BrokerEvent,
-    Identity, Image, RequestError, SessionId, UplinkRequest,
+    Identity, Image, RequestError, RetentionDefaults, SessionId, UplinkRequest,
 };
 use broker_log::sim_disk::{Death, SimDisk, start};
 use broker_log::{Log, LogSettings, RecoveryError, SlotToWrite};
@@ -319,12 +319,14 @@ fn settings() -> BrokerSettings {
     BrokerSettings {
         advertised_host: "broker.example".to_owned(),
         advertised_port: 9092,
+        log_dir: String::new(),
         auto_create_topics: false,
         default_partitions: 1,
         replication_factor_max: 1,
         uplink_topics: BTreeSet::from([DEFAULT_TOPIC.to_owned()]),
         offsets_partitions: 1,
         groups: GroupSettings::default(),
+        retention: RetentionDefaults::default(),
     }
 }
 

@@ -270,10 +270,10 @@ fn gather(pieces: Vec<Piece>, read: &mut ReadPiece<'_>) -> Result<Bytes, ErrorCo
         let part = match piece.at_hand() {
             Some(bytes) => bytes.clone().into(),
             None => match read(&piece) {
-                Some(part) => part,
+                Ok(part) => part,
                 // What comes before is intact; the reader is told when it asks for the rest.
-                None if all.iter().any(|batches| !batches.is_empty()) => break,
-                None => return Err(ErrorCode::KafkaStorageError),
+                Err(_) if all.iter().any(|batches| !batches.is_empty()) => break,
+                Err(lost) => return Err(lost.code()),
             },
         };
         all.extend(part.batches);

@@ -21,7 +21,7 @@ use wire::offset::{LeaderEpoch, Offset};
 use wire::record_batch::RecordBatchHeader;
 use wire::time::UnixMs;
 
-use super::{KafkaRequest, NamedBy, ReadPiece, TopicName, check_epoch, partition_of};
+use super::{KafkaRequest, NamedBy, PieceLost, ReadPiece, TopicName, check_epoch, partition_of};
 use crate::metadata::Image;
 
 /// Most runs that one request looks into. Only headers that lie make a lookup need more than one for each partition.
@@ -185,11 +185,16 @@ impl LookupPartition {
     /// Looks into a run for what is asked.
     fn search(&self, run: &Candidate, epoch: LeaderEpoch, read: &mut ReadPiece<'_>) -> Stage {
         let part = match run.piece.at_hand() {
-            Some(bytes) => Some(bytes.clone().into()),
+            Some(bytes) => Ok(bytes.clone().into()),
             None => read(&run.piece),
         };
-        let Some(PieceRead { batches, next, .. }) = part else {
-            return Stage::Done(Err(ErrorCode::KafkaStorageError));
+        let PieceRead { batches, next, .. } = match part {
+            // What is damaged may hold the latest record.
+            Ok(part) if !part.is_whole && self.timestamp == MAX_TIMESTAMP => {
+                return Stage::Done(Err(PieceLost::Damaged.code()));
+            }
+            Ok(part) => part,
+            Err(lost) => return Stage::Done(Err(lost.code())),
         };
         let bytes = match &batches[..] {
             [one] => one.clone(),
