@@ -9,6 +9,7 @@ use wire::record_batch::RecordBatchHeader;
 
 use crate::batch_cut::{DamagedRun, FirstBatch, cut};
 use crate::catalog::Catalog;
+use crate::extent::Extent;
 use crate::ids::{FileNo, PartitionKey, UnitId};
 use crate::job::Damage;
 use crate::lease::Lease;
@@ -17,7 +18,10 @@ use crate::settings::READ_PIECES_MAX;
 use crate::slot::SLOT_BYTES_MAX;
 use crate::store::UnitSource;
 use crate::tail::Tail;
-use crate::unit::{ExtentRead, ExtentSearch, ReadFailed};
+use crate::unit::{ExtentRead, ExtentSearch, ReadFailed, SearchFor};
+
+/// With less than this left of its limit, a read does not begin with one more extent that it cannot finish.
+const EXTENT_READ_MIN: usize = 64 << 10;
 
 /// Why nothing can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -228,6 +232,21 @@ impl Planner<'_> {
         }
         let mut pieces = Vec::new();
         let mut left = max_bytes;
+        for extent in self.partition.extents_from(offset) {
+            let first = if pieces.is_empty() { first } else { FirstBatch::IfItFits };
+            let is_next = left > 0 || first == FirstBatch::Always;
+            let all = usize::try_from(extent.bytes).unwrap_or(usize::MAX);
+            let is_worth_it = pieces.is_empty() || all <= left || left >= EXTENT_READ_MIN;
+            if !is_next || !is_worth_it || pieces.len() >= READ_PIECES_MAX {
+                return Ok(ReadPlan { pieces, offsets });
+            }
+            let wanted = Wanted { from: offset, max_bytes: left, first };
+            pieces.extend(self.extent_piece(extent, wanted));
+            if all > left {
+                return Ok(ReadPlan { pieces, offsets });
+            }
+            left -= all;
+        }
         for run in self.partition.runs_from(offset) {
             let first = if pieces.is_empty() { first } else { FirstBatch::IfItFits };
             // Nothing fits into nothing: a file would be read in vain.
@@ -276,6 +295,35 @@ impl Planner<'_> {
             piece: in_memory.unwrap_or_else(|| self.file_piece(run, all)),
             next: run.last.plus(1),
         }
+    }
+
+    /// `None` if the catalog does not have the unit, which it does as long as a partition has the extent.
+    fn extent_piece(&self, extent: &Extent, wanted: Wanted) -> Option<Piece> {
+        let unit = self.catalog.unit(extent.unit)?;
+        let read = ExtentRead {
+            key: self.key,
+            unit: unit.meta,
+            extent: *extent,
+            from: wanted.from,
+            max_bytes: wanted.max_bytes,
+            first: wanted.first,
+        };
+        Some(Piece::Extent(read, unit.lease.clone()))
+    }
+
+    /// What is searched for in an extent, from `from` on.
+    pub(crate) fn search(
+        &self,
+        extent: &Extent,
+        from: Offset,
+        what: SearchFor,
+    ) -> Option<Candidate> {
+        let unit = self.catalog.unit(extent.unit)?;
+        let search = ExtentSearch { key: self.key, unit: unit.meta, extent: *extent, from, what };
+        Some(Candidate {
+            piece: Piece::Search(search, unit.lease.clone()),
+            next: extent.last.plus(1),
+        })
     }
 
     fn file_piece(&self, run: &Run, wanted: Wanted) -> Piece {

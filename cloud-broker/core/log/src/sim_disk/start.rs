@@ -1,13 +1,12 @@
 //! What a broker's process does with the disk around the engine: starting, writing slots, reading.
 
-use bytes::Bytes;
 use wire::ids::Incarnation;
 use wire::time::UnixMs;
 
 use super::state::{FileName, Folder};
 use super::{DiskError, SimDisk};
 use crate::log::{Log, SlotToWrite};
-use crate::read::Piece;
+use crate::read::{Piece, PieceRead};
 use crate::recovery::{Recovered, RecoveryError, recover};
 use crate::settings::LogSettings;
 use crate::store::UnitStore;
@@ -66,9 +65,8 @@ pub fn write(disk: &mut SimDisk, slot: &SlotToWrite) -> Result<(), DiskError> {
     disk.sync(slot.file_no)
 }
 
-/// The bytes of a part of a read; `None` if the file does not hold them.
+/// What a part of a read yields; `None` if the disk does not hold it.
 #[must_use]
-pub fn read_piece(disk: &mut SimDisk, piece: &Piece) -> Option<Bytes> {
-    let part = piece.read(disk).ok()?;
-    part.is_whole.then(|| Bytes::from(part.batches.concat()))
+pub fn read_piece(disk: &mut SimDisk, piece: &Piece) -> Option<PieceRead> {
+    piece.read(disk).ok()
 }
