@@ -3,9 +3,13 @@
 //! Everything that is compared is measured in the same run, in turns, several times, and reported as medians: on a machine
 //! that does other things as well, a ratio holds where a figure alone says nothing. See `docs/benchmarks.md`.
 
+mod broker;
 mod certificate;
+mod client;
 mod kafka;
+mod log;
 mod process;
+mod records;
 mod table;
 mod usage;
 
@@ -33,6 +37,8 @@ struct Arguments {
 enum What {
     /// The broker beside Apache Kafka, under the same clients.
     Kafka(kafka::Plan),
+    /// The log engine beside a raw file; the broker's start and memory.
+    Log(log::Plan),
 }
 
 fn main() -> Result<()> {
@@ -41,6 +47,7 @@ fn main() -> Result<()> {
     let folder = folder.canonicalize()?;
     match what {
         What::Kafka(plan) => report(&kafka::run(&plan, &folder)?, json.as_deref()),
+        What::Log(plan) => report(&log::run(&plan, &folder)?, json.as_deref()),
     }
 }
 

@@ -87,3 +87,12 @@ pub fn output(mut command: Command) -> Result<String> {
     }
     Ok(text)
 }
+
+/// The path of what is called `name` in `folder`, where nothing is any more.
+pub fn fresh(folder: &Path, name: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    if path.exists() {
+        std::fs::remove_dir_all(&path)?;
+    }
+    Ok(path)
+}

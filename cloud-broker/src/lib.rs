@@ -11,7 +11,7 @@ mod engine;
 mod health;
 mod ingest_quic;
 mod kafka_tcp;
-mod log_folder;
+pub mod log_folder;
 mod memory;
 mod metrics;
 mod quic_keys;

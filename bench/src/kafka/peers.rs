@@ -7,13 +7,9 @@ use std::process::Command;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::certificate::Certificate;
-use crate::process::{Server, output};
+use crate::broker;
+use crate::process::{Server, fresh, output};
 
-/// Away from the default ports: a broker that happens to run here is not to be measured.
-const CULVERT_PORT: u16 = 19_092;
-const CULVERT_QUIC_PORT: u16 = 19_433;
-const CULVERT_HTTP_PORT: u16 = 19_080;
 const KAFKA_PORT: u16 = 29_092;
 const KAFKA_CONTROLLER_PORT: u16 = 29_093;
 
@@ -86,7 +82,8 @@ pub struct Brokers {
 impl Brokers {
     /// Starts both with empty folders under `folder`.
     pub fn start(programs: &Programs, folder: &Path) -> Result<Self> {
-        let mut culvert = culvert(&programs.broker, folder)?;
+        let data = fresh(folder, "culvert")?;
+        let mut culvert = broker::start(&programs.broker, folder, &data)?;
         culvert.wait_for_listener(address(Peer::Culvert))?;
         let mut kafka = kafka(&programs.classes, folder)?;
         kafka.wait_for_listener(address(Peer::Kafka))?;
@@ -110,11 +107,10 @@ impl Brokers {
 
 /// Where a peer's clients connect.
 pub fn address(peer: Peer) -> SocketAddr {
-    let port = match peer {
-        Peer::Culvert => CULVERT_PORT,
-        Peer::Kafka | Peer::KafkaFlush => KAFKA_PORT,
-    };
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    match peer {
+        Peer::Culvert => broker::kafka_address(),
+        Peer::Kafka | Peer::KafkaFlush => SocketAddr::from((Ipv4Addr::LOCALHOST, KAFKA_PORT)),
+    }
 }
 
 /// A program of Kafka's.
@@ -122,26 +118,6 @@ pub fn java(classes: &Path, options: &[&str], class: &str) -> Command {
     let mut command = Command::new("java");
     command.args(options).arg("-cp").arg(classes.join("*")).arg(class);
     command
-}
-
-fn culvert(program: &Path, folder: &Path) -> Result<Server> {
-    let certificate = Certificate::new(folder)?;
-    let local = |port: u16| format!("{}:{port}", Ipv4Addr::LOCALHOST);
-    let mut command = Command::new(program);
-    command
-        .env("CULVERT_LOG", "warn")
-        .arg("--data-dir")
-        .arg(fresh(folder, "culvert")?)
-        .args(["--kafka-listen", &local(CULVERT_PORT)])
-        .args(["--quic-listen", &local(CULVERT_QUIC_PORT)])
-        .args(["--http-listen", &local(CULVERT_HTTP_PORT)])
-        .arg("--tls-cert")
-        .arg(&certificate.certificate)
-        .arg("--tls-key")
-        .arg(&certificate.key)
-        .arg("--tls-client-ca")
-        .arg(&certificate.certificate);
-    Server::start(command, &folder.join("culvert.log"))
 }
 
 fn kafka(classes: &Path, folder: &Path) -> Result<Server> {
@@ -174,12 +150,4 @@ fn kafka_properties(logs: &Path) -> String {
          log.segment.delete.delay.ms=1000\n",
         logs.display()
     )
-}
-
-fn fresh(folder: &Path, name: &str) -> Result<PathBuf> {
-    let path = folder.join(name);
-    if path.exists() {
-        std::fs::remove_dir_all(&path)?;
-    }
-    Ok(path)
 }
