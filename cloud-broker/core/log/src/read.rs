@@ -1,8 +1,11 @@
 //! What a reader is told to fetch, from where.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use wire::limits::RECORD_BATCH_BYTES_MAX;
 use wire::offset::Offset;
+use wire::record_batch::RecordBatchHeader;
 
 use crate::batch_cut::{DamagedRun, FirstBatch, cut};
 use crate::catalog::Catalog;
@@ -60,7 +63,7 @@ pub struct PieceRead {
     pub batches: Vec<Bytes>,
     /// Whether it is all that the plan wanted. If not, the answer ends here: what the next piece holds would leave a hole.
     pub is_whole: bool,
-    /// For a candidate: the offset behind these batches, if it is not [`Candidate::next`].
+    /// The offset behind these batches, if it is not the one behind the run or extent: for a candidate, go on from there.
     pub next: Option<Offset>,
 }
 
@@ -120,7 +123,7 @@ impl Piece {
     }
 }
 
-/// A run to be read from a file: all `len` bytes of it, then [`FilePiece::cut`].
+/// A run to be read from a file.
 #[derive(Debug, Clone)]
 pub struct FilePiece {
     /// The file.
@@ -140,30 +143,51 @@ pub struct FilePiece {
 }
 
 impl FilePiece {
-    /// The part of `run`, the bytes that were read, that belongs to the answer.
-    ///
-    /// # Errors
-    /// [`DamagedRun`] if the bytes are not this run.
-    pub fn cut(&self, run: &Bytes) -> Result<Bytes, DamagedRun> {
-        if run.len() != self.len as usize {
-            return Err(DamagedRun { at: run.len() });
-        }
-        let range = cut(run, self.base, self.from, self.max_bytes, self.first)?;
-        Ok(run.slice(range))
-    }
-
+    /// Reads the run and checks what belongs to the answer, which ends in front of a damaged batch: the reader asks again, and
+    /// is told then.
     fn read<S: UnitSource>(&self, source: &mut S) -> Result<PieceRead, ReadFailed<S::Error>> {
         let (unit, pos) = (UnitId::Wal(self.file_no), u64::from(self.pos));
         let run = source.read_at(unit, pos, self.len as usize).map_err(ReadFailed::Source)?;
-        let batches = self.cut(&run).map_err(|damaged| Damage {
-            unit,
-            from: pos + damaged.at as u64,
-            to: pos + u64::from(self.len),
-            key: self.key,
-            base: self.base,
-            last: self.last,
-        })?;
-        Ok(batches.into())
+        let (range, damaged) = self.intact(&run);
+        match damaged {
+            Some((at, base)) if range.is_empty() => Err(ReadFailed::Damaged(Damage {
+                unit,
+                from: pos + at as u64,
+                to: pos + u64::from(self.len),
+                key: self.key,
+                base,
+                last: self.last,
+            })),
+            damaged => Ok(PieceRead {
+                batches: vec![run.slice(range)],
+                is_whole: damaged.is_none(),
+                next: damaged.map(|(_, base)| base),
+            }),
+        }
+    }
+
+    /// The batches of `run` that belong to the answer, as far as they are what was written; then where that ends, if it
+    /// does, and the first offset that cannot be read.
+    fn intact(&self, run: &[u8]) -> (Range<usize>, Option<(usize, Offset)>) {
+        let cut_of = |run| cut(run, self.base, self.from, self.max_bytes, self.first);
+        let (mut range, mut damaged) = match cut_of(run) {
+            Ok(range) if run.len() == self.len as usize => (range, None),
+            Ok(_) => (0..0, Some(run.len())),
+            Err(DamagedRun { at }) => (cut_of(&run[..at]).unwrap_or(0..0), Some(at)),
+        };
+        let (mut at, mut base) = (range.start, self.from);
+        while at < range.end {
+            let batch = &run[at..range.end];
+            let header = RecordBatchHeader::parse(batch).ok();
+            let Some(header) = header.filter(|header| header.check_crc(batch).is_ok()) else {
+                damaged = Some(at);
+                range.end = at;
+                break;
+            };
+            at += header.total_len;
+            base = header.base_offset.plus(header.last_offset_delta + 1);
+        }
+        (range, damaged.map(|at| (at, base)))
     }
 }
 
