@@ -219,7 +219,7 @@ impl Sim {
                 Job::Rewrite(_) => "rewrite",
                 Job::Compact(_) => "compact",
             });
-            let result = job.run(&mut self.disk, &mut Unpaced);
+            let result = job.run(&mut self.disk, &mut Unpaced, &crate::KafkaRecords);
             let damaged = self.broker.job_done(self.now, self.wall, result, &mut self.effects);
             assert!(damaged.is_empty(), "{damaged:?}");
             self.sort();
