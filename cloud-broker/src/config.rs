@@ -78,6 +78,10 @@ process::layered! {
         replication_factor_max: i16 = "CULVERT_BROKER_REPLICATION_FACTOR_MAX",
         /// Bytes of a file of the write-ahead log. Larger files are fewer.
         wal_file_bytes: u32 = "CULVERT_BROKER_WAL_FILE_BYTES",
+        /// Files of the write-ahead log to keep ready: each takes the room of one.
+        wal_ready_files: usize = "CULVERT_BROKER_WAL_READY_FILES",
+        /// Bytes of the disk that must be free, or nothing is taken in; by default 5 %, at least 1 GiB.
+        disk_free_floor_bytes: u64 = "CULVERT_BROKER_DISK_FREE_FLOOR_BYTES",
         /// Memory for what was written last, in bytes: consumers at the end of the log are served from it.
         tail_bytes: usize = "CULVERT_BROKER_TAIL_BYTES",
         /// Memory for requests that are being received and answers that are being read, in bytes.
@@ -122,6 +126,10 @@ pub struct Settings {
     pub replication_factor_max: i16,
     /// Bytes of a file of the write-ahead log.
     pub wal_file_bytes: u32,
+    /// Files of the write-ahead log to keep ready.
+    pub wal_ready_files: usize,
+    /// Bytes of the disk that must be free, or nothing is taken in; `None`: 5 %, at least 1 GiB.
+    pub disk_free_floor_bytes: Option<u64>,
     /// Memory for what was written last, in bytes.
     pub tail_bytes: usize,
     /// Memory for requests that are being received, and again as much for answers that are being read, in bytes.
@@ -169,6 +177,8 @@ impl Settings {
             retention: RetentionDefaults::default(),
             replication_factor_max: 3,
             wal_file_bytes: 128 << 20,
+            wal_ready_files: 2,
+            disk_free_floor_bytes: None,
             tail_bytes: 64 << 20,
             request_memory_bytes: 256 << 20,
             kafka_connections_max: 10_000,
@@ -260,6 +270,8 @@ impl Config {
                 .replication_factor_max
                 .unwrap_or(defaults.replication_factor_max),
             wal_file_bytes: self.wal_file_bytes.unwrap_or(defaults.wal_file_bytes),
+            wal_ready_files: self.wal_ready_files.unwrap_or(defaults.wal_ready_files),
+            disk_free_floor_bytes: self.disk_free_floor_bytes.or(defaults.disk_free_floor_bytes),
             tail_bytes: self.tail_bytes.unwrap_or(defaults.tail_bytes),
             request_memory_bytes: self
                 .request_memory_bytes

@@ -21,9 +21,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::engine::{EngineGone, EngineHandle};
+use crate::log_folder::LogFolder;
 use crate::memory::{MemoryBudget, RequestMemory};
 use crate::metrics;
-use crate::wal_file::WalReader;
 use respond::Responder;
 
 pub(crate) use respond::read_piece;
@@ -54,7 +54,7 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct KafkaShared {
     pub(crate) engine: EngineHandle,
-    pub(crate) reader: WalReader,
+    pub(crate) folder: LogFolder,
     pub(crate) request_memory: RequestMemory,
     /// For records that are gathered for responses.
     pub(crate) response_memory: MemoryBudget,

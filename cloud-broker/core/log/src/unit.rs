@@ -32,7 +32,7 @@ pub use search::{ExtentSearch, FoundRun, SearchFor};
 pub use setsum::setsum_of_batch;
 pub use table::{ShardRow, UnitError, UnitTable};
 pub(crate) use table::{TableBuilder, UnitFacts};
-pub(crate) use walk::{Walk, first_bad};
+pub(crate) use walk::{Walk, WalkedBatch, first_bad};
 
 /// What a unit was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +79,9 @@ pub struct UnitMeta {
 /// An entry of a made unit ends with the batch that would take it beyond this, so that whoever looks for an offset or a time
 /// reads this much at most, or one batch.
 pub const UNIT_ENTRY_BATCHES_BYTES: usize = 256 << 10;
+
+/// An extent ends where the appends become so much younger than its first, in milliseconds: retention goes by its youngest.
+pub(crate) const EXTENT_SPAN_MS: i64 = 6 * 60 * 60 * 1000;
 
 /// A made unit ends before its body would be larger: positions are 32 bits.
 pub const UNIT_BODY_BYTES_MAX: u64 = 2 << 30;

@@ -58,6 +58,7 @@ pub(crate) struct UnitBuilder<W> {
     table: TableBuilder,
     open: Option<(RunEntry, UnixMs)>,
     extents: Vec<(PartitionKey, Extent)>,
+    extent_ended: bool,
 }
 
 /// A unit that was written.
@@ -78,7 +79,14 @@ impl<W: UnitWrite> UnitBuilder<W> {
             table: TableBuilder::default(),
             open: None,
             extents: Vec::new(),
+            extent_ended: false,
         }
+    }
+
+    /// What comes next begins another extent, even if it goes on where the last one ended.
+    pub(crate) fn end_extent(&mut self) -> Result<(), WriteFailed<W::Error>> {
+        self.extent_ended = true;
+        self.end_entry()
     }
 
     /// Bytes of its body so far.
@@ -166,11 +174,12 @@ impl<W: UnitWrite> UnitBuilder<W> {
         entry: RunEntry,
     ) -> Result<(), WriteFailed<W::Error>> {
         self.end_entry()?;
+        let extent_ended = std::mem::take(&mut self.extent_ended);
         let continues = self.extents.last().is_some_and(|(key, extent)| {
             let is_next = extent.last.0.checked_add(1) == Some(entry.base_offset.0);
             *key == entry.key && (is_next || origin.after_gap == AfterGap::SameExtent)
         });
-        if continues {
+        if continues && !extent_ended {
             self.grow_extent(&entry, origin.append_ms);
             if let Some((_, extent)) = self.extents.last_mut() {
                 extent.count += 1;

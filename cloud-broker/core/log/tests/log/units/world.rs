@@ -10,9 +10,10 @@ use wire::time::UnixMs;
 
 use broker_log::sim_disk::{SimDisk, write};
 use broker_log::{
-    BatchToPlace, Extent, ExtentRead, FileNo, FirstBatch, Job, JobDone, LiveExtent, Made, NewFile,
-    Pace, PartitionKey, Proceed, RewriteJob, RunFlags, SealJob, SlotHead, SlotNo, SlotToWrite,
-    UnitId, UnitMeta, UnitNo, UnitRun, WalFileHeader, encode_data, setsum_of_batch,
+    BatchToPlace, Extent, ExtentRead, FileNo, FirstBatch, Job, JobDone, KeyedRecord, LiveExtent,
+    Made, NewFile, Pace, PartitionKey, Proceed, RecordRewriter, RewriteJob, RunFlags, SealJob,
+    SlotHead, SlotNo, SlotToWrite, UnitId, UnitMeta, UnitNo, UnitRun, Unreadable, WalFileHeader,
+    encode_data, setsum_of_batch,
 };
 
 use crate::batches::{Rng, batch_of, key, plain_producer};
@@ -58,6 +59,19 @@ pub struct AtOnce;
 impl Pace for AtOnce {
     fn wrote(&mut self, _: usize) -> Proceed {
         Proceed::Go
+    }
+}
+
+/// Opens no batch: what these jobs do, they do without.
+pub struct NoRecords;
+
+impl RecordRewriter for NoRecords {
+    fn walk(&self, _: &[u8], _: &mut dyn FnMut(KeyedRecord<'_>)) -> Result<(), Unreadable> {
+        Err(Unreadable)
+    }
+
+    fn rewrite(&self, _: &[u8], _: &[bool], _: Option<UnixMs>) -> Result<Vec<u8>, Unreadable> {
+        Err(Unreadable)
     }
 }
 
@@ -162,7 +176,7 @@ impl World {
     }
 
     pub fn run(&mut self, job: Job) -> JobDone {
-        job.run(&mut self.disk, &mut AtOnce)
+        job.run(&mut self.disk, &mut AtOnce, &NoRecords)
     }
 
     /// Seals a file and takes its extents.
