@@ -10,6 +10,7 @@ pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
+pub(crate) mod describe_log_dirs;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod groups;
@@ -24,6 +25,7 @@ pub(crate) mod metadata;
 pub(crate) mod offset_commit;
 pub(crate) mod offset_delete;
 pub(crate) mod offset_fetch;
+pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 pub(crate) mod sync_group;
 
@@ -46,11 +48,13 @@ pub use delete_topics::{DeleteTopicsAnswer, DeleteTopicsQuery};
 pub use describe_configs::{
     DescribeConfigsAnswer, DescribeConfigsQuery, RESOURCES_PER_REQUEST_MAX,
 };
+pub use describe_log_dirs::{LogDirsAnswer, LogDirsQuery};
 pub use fetch::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery};
 pub use groups::GroupRequest;
 pub use init_producer_id::{InitProducerIdAnswer, InitProducerIdQuery};
 pub use list_offsets::{LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery};
 pub use metadata::MetadataQuery;
+pub use offset_for_leader_epoch::{EpochAnswer, EpochQuery};
 pub use produce::{CheckedProduce, ProduceAnswer};
 
 /// A request as the broker takes it: checked, and without the frame's bytes where it may have to wait.

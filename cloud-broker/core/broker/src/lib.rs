@@ -36,11 +36,11 @@ pub use handlers::{
     AdminAnswer, AdminRequest, AlterConfigsAnswer, AlterConfigsQuery, CheckedProduce,
     CreatePartitionsAnswer, CreatePartitionsQuery, CreateTopicsAnswer, CreateTopicsQuery,
     DELETE_RECORDS_WAIT_MS_MAX, DeleteRecordsAnswer, DeleteRecordsQuery, DeleteTopicsAnswer,
-    DeleteTopicsQuery, DescribeConfigsAnswer, DescribeConfigsQuery, FETCH_BYTES_MAX,
-    FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, GroupRequest, InitProducerIdAnswer,
-    InitProducerIdQuery, KafkaRequest, LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery,
-    MetadataQuery, PieceLost, ProduceAnswer, RESOURCES_PER_REQUEST_MAX, ReadPiece,
-    TOPICS_PER_REQUEST_MAX,
+    DeleteTopicsQuery, DescribeConfigsAnswer, DescribeConfigsQuery, EpochAnswer, EpochQuery,
+    FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, GroupRequest,
+    InitProducerIdAnswer, InitProducerIdQuery, KafkaRequest, LOOKUP_RUNS_MAX, LogDirsAnswer,
+    LogDirsQuery, LookupAnswer, LookupProgress, LookupQuery, MetadataQuery, PieceLost,
+    ProduceAnswer, RESOURCES_PER_REQUEST_MAX, ReadPiece, TOPICS_PER_REQUEST_MAX,
 };
 pub use ingest::{
     AppendRequest, HelloRequest, RequestError, SESSION_BYTES_MAX, SESSION_FRAMES_MAX, SHARDS,

@@ -33,6 +33,7 @@ mod policy;
 mod producer;
 mod read;
 mod recovery;
+mod retention;
 mod settings;
 #[cfg(feature = "sim")]
 pub mod sim_disk;

@@ -34,6 +34,15 @@ impl Broker {
                 let answer = query.answer(&self.settings, self.metadata.image());
                 give(asker, AdminAnswer::DescribeConfigs(answer), out);
             }
+            AdminRequest::EpochEnd(query) => {
+                let answer = query.look(&self.log, self.metadata.image());
+                give(asker, AdminAnswer::EpochEnd(answer), out);
+            }
+            AdminRequest::LogDirs(query) => {
+                let (image, log_dir) = (self.metadata.image(), &self.settings.log_dir);
+                let answer = query.look(&self.log, image, log_dir, self.disk_space);
+                give(asker, AdminAnswer::LogDirs(answer), out);
+            }
             AdminRequest::InitProducerId(query) => self.init_producer_id(asker, query, out),
         }
     }
