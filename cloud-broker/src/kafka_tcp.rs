@@ -10,20 +10,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_core::{Asker, Event, KafkaRequest, KeyedTopics, Received, RequestInfo, receive};
+use broker_core::{Asker, Event, KafkaRequest, Received, RequestInfo, receive};
 use broker_kafka::frame::{FRAME_HEAD_BYTES, FrameError, Stage, frame_length};
 use bytes::{BufMut, Bytes, BytesMut};
 use process::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::engine::{EngineGone, EngineHandle};
+use crate::log_folder::LogFolder;
 use crate::memory::{MemoryBudget, RequestMemory};
 use crate::metrics;
-use crate::wal_file::WalReader;
 use respond::Responder;
 
 pub(crate) use respond::read_piece;
@@ -54,11 +54,10 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct KafkaShared {
     pub(crate) engine: EngineHandle,
-    pub(crate) reader: WalReader,
+    pub(crate) folder: LogFolder,
     pub(crate) request_memory: RequestMemory,
     /// For records that are gathered for responses.
     pub(crate) response_memory: MemoryBudget,
-    pub(crate) keyed_topics: watch::Receiver<Arc<KeyedTopics>>,
     pub(crate) connections_max: usize,
 }
 
@@ -224,8 +223,7 @@ impl<R: AsyncRead + Unpin> RequestReader<'_, R> {
         let permit = memory.frame(length).await;
         let frame = self.read_rest(head, length).await?;
         let held = memory.decoding(permit, length).await;
-        let keyed = Arc::clone(&self.shared.keyed_topics.borrow());
-        match receive(&frame, &self.host, &keyed)? {
+        match receive(&frame, &self.host, &self.shared.engine.keyed_topics())? {
             Received::Reply(bytes) => room.send(InFlight::Reply(bytes)),
             Received::Ask(info, request) => {
                 metrics::kafka_request(api_name(&request));

@@ -13,7 +13,18 @@ use crate::command::{cargo, output, workspace_root};
 const DIRECTIONS: &[(&str, &[&str])] = &[
     ("broker-core", &["broker-*", "wire"]),
     ("broker-*", &["wire"]),
-    ("cli", &["broker-kafka", "cloud-broker", "device-sdk", "edge-gateway", "process", "wire"]),
+    (
+        "cli",
+        &[
+            "broker-kafka",
+            "broker-log",
+            "cloud-broker",
+            "device-sdk",
+            "edge-gateway",
+            "process",
+            "wire",
+        ],
+    ),
     ("cloud-broker", &["broker-*", "process", "wire"]),
     ("device-sdk", &["wire"]),
     ("e2e", &["wire"]),

@@ -126,9 +126,9 @@ pub struct Broker {
     ingest: Ingest,
     answers: ParkedAnswers<ParkedAnswer>,
     fetches: ParkedFetches<FetchQuery>,
-    keyed_topics: Arc<KeyedTopics>,
     deletions: ParkedForCheckpoint<DeleteRecordsAnswer>,
     disk_space: Option<DiskSpace>,
+    keyed_topics: Arc<KeyedTopics>,
     waiting: BTreeMap<Ticket, Vec<WaitingForTopics>>,
     undurable: Undurable,
 }
@@ -182,8 +182,8 @@ impl Broker {
             register(&mut log, topic).ok_or(BrokerError::TooManyPartitions)?;
             log.set_policy(TopicNo(topic.no), topic.configs.policy(&settings.retention));
         }
+        let keyed_topics = Arc::new(KeyedTopics::of(&image, &settings.retention));
         Ok(Self {
-            keyed_topics: Arc::new(KeyedTopics::of(&image, &settings.retention)),
             groups: Groups::new(settings.groups),
             settings,
             life: public_life(identity.incarnation),
@@ -196,15 +196,10 @@ impl Broker {
             fetches: ParkedFetches::new(),
             deletions: ParkedForCheckpoint::new(),
             disk_space: None,
+            keyed_topics,
             waiting: BTreeMap::new(),
             undurable: Undurable::default(),
         })
-    }
-
-    /// The topics that want keys, until [`Effect::KeyedTopics`] says otherwise.
-    #[must_use]
-    pub fn keyed_topics(&self) -> Arc<KeyedTopics> {
-        Arc::clone(&self.keyed_topics)
     }
 
     /// Takes an event.

@@ -47,8 +47,8 @@ pub enum Reply {
     None,
 }
 
-/// Reads a frame (what follows its length) of a client on `host`. Batches are checked here, those for compacted topics record
-/// by record.
+/// Reads a frame (what follows its length) of a client on `host`. Batches are checked here; those for topics that need keys
+/// are decompressed for it.
 ///
 /// # Errors
 /// [`FrameError`]: close the connection.
@@ -68,12 +68,10 @@ pub fn receive(bytes: &Bytes, host: &str, keyed: &KeyedTopics) -> Result<Receive
     if header.api == ApiKey::ApiVersions {
         return own_reply(&info, ErrorCode::None);
     }
-    match KafkaRequest::prepare(header.version, request) {
+    match KafkaRequest::prepare(header.version, request, keyed) {
         Some(mut request) => {
-            match &mut request {
-                KafkaRequest::Group(group) => group.set_client(header.client_id.as_ref(), host),
-                KafkaRequest::Produce(produce) => produce.check_keys(keyed),
-                _ => {}
+            if let KafkaRequest::Group(group) = &mut request {
+                group.set_client(header.client_id.as_ref(), host);
             }
             Ok(Received::Ask(info, request))
         }

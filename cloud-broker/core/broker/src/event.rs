@@ -1,13 +1,10 @@
 //! What goes into the broker and what comes out of it.
 
-use std::sync::Arc;
-
 use wire::ids::GatewayId;
 
 use crate::groups::{GroupsChunk, GroupsRead};
 use crate::handlers::{AdminAnswer, FetchAnswer, KafkaRequest, LookupAnswer, ProduceAnswer};
 use crate::ingest::{UplinkAnswer, UplinkRequest};
-use crate::keyed_topics::KeyedTopics;
 use crate::metadata::ControlWrite;
 
 /// One stream of answers: a Kafka connection, or one stream of an uplink session. Never used twice.
@@ -65,8 +62,6 @@ pub enum Event {
 pub enum Effect {
     /// Answer a request.
     Answer(Asker, Answer),
-    /// Give this to all connections, for [`crate::receive`]: it has changed.
-    KeyedTopics(Arc<KeyedTopics>),
     /// Read this of `__consumer_offsets` ([`GroupsRead::run`]) and answer with [`Event::GroupsRead`]. There is one at a
     /// time.
     ReadGroups(GroupsRead),

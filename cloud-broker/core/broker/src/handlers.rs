@@ -78,13 +78,13 @@ impl KafkaRequest {
     /// Prepares a request for the broker. This is where batches are checked: call it on the connection's task.
     /// `None` for an API that the broker has no part in.
     #[must_use]
-    pub fn prepare(version: i16, request: Request) -> Option<Self> {
+    pub fn prepare(version: i16, request: Request, keyed: &KeyedTopics) -> Option<Self> {
         match request {
             Request::Fetch(fetch) => Some(Self::Fetch(FetchQuery::new(version, &fetch))),
             Request::ListOffsets(list) => Some(Self::Lookup(LookupQuery::new(version, &list))),
             Request::Metadata(request) => Some(Self::Metadata(MetadataQuery { version, request })),
             Request::Produce(produce) => {
-                Some(Self::Produce(CheckedProduce::new(version, &produce)))
+                Some(Self::Produce(CheckedProduce::new(version, &produce, keyed)))
             }
             other => AdminRequest::new(version, &other)
                 .map(Self::Admin)
@@ -120,11 +120,11 @@ impl TopicName {
         Self { name: name.detached(), id, by }
     }
 
-    /// Whether the topic is one of these.
-    pub(crate) fn is_in(&self, topics: &KeyedTopics) -> bool {
+    /// The topic's id, if the request names it by that.
+    pub(crate) fn by_id(&self) -> Option<TopicId> {
         match self.by {
-            NamedBy::Id => topics.has_id(self.id),
-            NamedBy::Name => topics.has_name(&self.name),
+            NamedBy::Id => Some(TopicId::from(self.id)),
+            NamedBy::Name => None,
         }
     }
 

@@ -1,44 +1,68 @@
-//! Which topics want a key in each record, as connections need to know it.
+//! Which topics take only records with keys: those that are compacted.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use broker_kafka::runtime::Uuid;
+use wire::ids::TopicId;
 
 use crate::groups::is_internal;
-use crate::metadata::Image;
+use crate::handlers::TopicName;
+use crate::metadata::{Changes, Image, Topic};
 use crate::topic_config::RetentionDefaults;
 
-/// The topics that are compacted: there, a record without a key could never be superseded nor looked up. A snapshot, for the
-/// connections that check records: a batch that was checked against an older one is stored, and compaction copes.
+/// The topics whose records need keys. Connections look here before they decode records, which they do for no other topic;
+/// one that looked a moment ago may let a record through that compaction drops then.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeyedTopics {
     names: BTreeSet<String>,
-    ids: BTreeSet<Uuid>,
+    ids: BTreeSet<TopicId>,
 }
 
 impl KeyedTopics {
     pub(crate) fn of(image: &Image, defaults: &RetentionDefaults) -> Self {
         let mut keyed = Self::default();
-        for topic in image.topics() {
-            // Clients do not write to internal ones at all, which is said elsewhere.
-            if topic.configs.cleans_by("compact", defaults) && !is_internal(&topic.name) {
-                keyed.names.insert(topic.name.clone());
-                keyed.ids.insert(Uuid::from(topic.id));
-            }
+        for topic in image.topics().filter(|topic| needs_keys(topic, defaults)) {
+            keyed.insert(topic);
         }
         keyed
     }
 
-    /// Whether there are none, so that nothing has to be looked at.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.names.is_empty()
+    pub(crate) fn has(&self, topic: &TopicName) -> bool {
+        match topic.by_id() {
+            Some(id) => self.ids.contains(&id),
+            None => self.names.contains(&*topic.name),
+        }
     }
 
-    pub(crate) fn has_name(&self, name: &str) -> bool {
-        self.names.contains(name)
+    /// Takes in topics that are gone, and those that were made or changed.
+    pub(crate) fn update(self: &mut Arc<Self>, changes: &Changes, defaults: &RetentionDefaults) {
+        // A topic may have been made under the name of one that was deleted with the same change.
+        for topic in &changes.deleted {
+            if self.ids.contains(&topic.id) {
+                Arc::make_mut(self).remove(topic);
+            }
+        }
+        for topic in changes.made.iter().chain(&changes.changed) {
+            match (self.ids.contains(&topic.id), needs_keys(topic, defaults)) {
+                (false, true) => Arc::make_mut(self).insert(topic),
+                (true, false) => Arc::make_mut(self).remove(topic),
+                (false, false) | (true, true) => {}
+            }
+        }
     }
 
-    pub(crate) fn has_id(&self, id: Uuid) -> bool {
-        self.ids.contains(&id)
+    fn insert(&mut self, topic: &Topic) {
+        self.names.insert(topic.name.clone());
+        self.ids.insert(topic.id);
     }
+
+    fn remove(&mut self, topic: &Topic) {
+        self.names.remove(&topic.name);
+        self.ids.remove(&topic.id);
+    }
+}
+
+fn needs_keys(topic: &Topic, defaults: &RetentionDefaults) -> bool {
+    // To its own topics the broker writes, and nobody else.
+    !is_internal(&topic.name) && topic.configs.cleans_by("compact", defaults)
 }

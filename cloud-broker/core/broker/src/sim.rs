@@ -1,7 +1,6 @@
 //! A broker on a simulated disk, for tests: a commit happens when a test says so, and so do jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use broker_coordinator::GroupSettings;
 use broker_kafka::Response;
@@ -23,7 +22,6 @@ use wire::time::{MonoMs, UnixMs};
 use crate::broker::{Broker, BrokerSettings, Identity};
 use crate::event::{Answer, Asker, ClientId, Effect, Event};
 use crate::handlers::{KafkaRequest, PieceLost};
-use crate::keyed_topics::KeyedTopics;
 use crate::metadata::{ControlWrite, Image};
 use crate::topic_config::RetentionDefaults;
 
@@ -78,7 +76,6 @@ pub(crate) struct Sim {
     pub(crate) writes: Vec<ControlWrite>,
     pub(crate) reads: Vec<crate::GroupsRead>,
     pub(crate) disk: SimDisk,
-    keyed_topics: Arc<KeyedTopics>,
     in_flight: Option<SlotToWrite>,
     /// `ctl/cluster`: version and content.
     control: (u64, Vec<u8>),
@@ -111,7 +108,6 @@ impl Sim {
             writes: Vec::new(),
             reads: Vec::new(),
             disk,
-            keyed_topics: Arc::default(),
             in_flight: None,
             control: (1, Image::first([7; 16])),
             life: 1,
@@ -129,7 +125,6 @@ impl Sim {
         let identity = Identity { incarnation: Incarnation([self.life; 16]), id_seed: SEED };
         let log = log_on(&mut self.disk, 0, self.life);
         self.broker = Broker::new(settings(), &identity, log, image).unwrap();
-        self.keyed_topics = self.broker.keyed_topics();
         self.in_flight = None;
         self.answers.clear();
         self.writes.clear();
@@ -173,10 +168,7 @@ impl Sim {
 
     pub(crate) fn request(&mut self, version: i16, request: Request) -> Asker {
         let asker = self.asker(1);
-        let mut request = KafkaRequest::prepare(version, request).unwrap();
-        if let KafkaRequest::Produce(produce) = &mut request {
-            produce.check_keys(&self.keyed_topics);
-        }
+        let request = KafkaRequest::prepare(version, request, self.broker.keyed_topics()).unwrap();
         self.handle(Event::Kafka(asker, request));
         asker
     }
@@ -328,7 +320,6 @@ impl Sim {
                     let twice = self.answers.insert(asker, answer);
                     assert!(twice.is_none(), "a request was answered twice");
                 }
-                Effect::KeyedTopics(keyed) => self.keyed_topics = keyed,
                 Effect::ReadGroups(read) => self.reads.push(read),
                 Effect::StoreControl(write) => self.writes.push(write),
             }

@@ -15,6 +15,7 @@
 mod batch_cut;
 mod catalog;
 mod checkpoint;
+mod compaction;
 mod extent;
 mod fields;
 mod ids;
@@ -26,6 +27,8 @@ mod mutant;
 #[cfg(feature = "mutants")]
 pub mod mutant;
 mod partition;
+#[cfg(feature = "sim")]
+pub mod plain_records;
 mod policy;
 mod producer;
 mod read;
@@ -47,6 +50,9 @@ pub use checkpoint::{
     CHECKPOINT_HEADER_BYTES, CHECKPOINT_VERSION, Checkpoint, CheckpointError, CheckpointErrorKind,
     CheckpointHead, CheckpointIndex, CheckpointWriter, PartitionState, ProducerBatchState,
     ProducerState, ReplayFrom, SECTIONS_MAX, Section, SectionKind, SectionTooLarge, UnsealedFile,
+};
+pub use compaction::{
+    COMPACTED_BATCH_RECORDS_MAX, COMPACTION_MAP_BYTES, KeyedRecord, RecordRewriter, Unreadable,
 };
 pub use extent::Extent;
 pub use ids::{FileNo, PartitionKey, SHARDS, Shard, SlotNo, TopicNo, UnitId, UnitNo};

@@ -265,8 +265,6 @@ impl World<'_> {
                 Effect::Answer(..) | Effect::ReadGroups(_) => {
                     return Err("an effect that nobody has asked for".to_owned());
                 }
-                // Only Kafka's clients are told.
-                Effect::KeyedTopics(_) => {}
                 Effect::StoreControl(write) => {
                     self.broker.control_write = Some(write);
                     let stored = Event::Broker(self.broker.life, BrokerStep::ControlStored);

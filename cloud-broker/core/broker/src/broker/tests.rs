@@ -1,7 +1,7 @@
 mod changes;
 mod damage;
 mod idempotence;
-mod keys;
+mod keyed;
 mod lookups;
 mod records;
 mod topics;
@@ -245,6 +245,7 @@ fn what_a_produce_request_is_refused() {
         (9, attributes(RecordBatchHeader::CONTROL), E::InvalidRecord),
         (9, attributes(RecordBatchHeader::TRANSACTIONAL), E::InvalidTxnState),
         (9, attributes(RecordBatchHeader::LOG_APPEND_TIME), E::InvalidTimestamp),
+        (9, attributes(RecordBatchHeader::DELETE_HORIZON), E::InvalidRecord),
         (9, with_pid(0), E::None),
         (9, with_pid(1 << 62), E::InvalidProducerIdMapping),
         (9, changed(&with_pid(1), |b| b[51] = 0x80), E::InvalidRecord),

@@ -1,7 +1,5 @@
 //! Changes of the metadata: who asks for them, who waits for them, and what they change elsewhere.
 
-use std::sync::Arc;
-
 use broker_log::store::CheckpointId;
 use broker_log::{PartitionKey, TopicNo};
 use wire::ids::{Partition, ProducerId};
@@ -161,6 +159,7 @@ impl Broker {
 
     pub(super) fn control_stored(&mut self, wall: UnixMs, version: u64, out: &mut Vec<Effect>) {
         let changes = self.metadata.stored(version);
+        KeyedTopics::update(&mut self.keyed_topics, &changes, &self.settings.retention);
         for topic in changes.made.iter().chain(&changes.changed) {
             // The metadata's limit on partitions is far below the log's, so there is room; were there none, reads and
             // appends of the missing partition would say that it is unknown.
@@ -171,21 +170,10 @@ impl Broker {
             self.topic_gone(topic, out);
             self.groups.topic_gone(wall, &topic.name);
         }
-        if !(changes.made.is_empty() && changes.changed.is_empty() && changes.deleted.is_empty()) {
-            self.publish_keyed_topics(out);
-        }
         if !changes.producer_ids.is_empty() {
             self.producer_ids = changes.producer_ids;
         }
         self.settled(wall, (changes.ticket, Settled::Stored), out);
-    }
-
-    fn publish_keyed_topics(&mut self, out: &mut Vec<Effect>) {
-        let keyed = KeyedTopics::of(self.metadata.image(), &self.settings.retention);
-        if keyed != *self.keyed_topics {
-            self.keyed_topics = Arc::new(keyed);
-            out.push(Effect::KeyedTopics(self.keyed_topics()));
-        }
     }
 
     pub(super) fn control_not_stored(&mut self, wall: UnixMs, out: &mut Vec<Effect>) {

@@ -12,5 +12,6 @@ mod golden;
 mod life;
 mod producers;
 mod reads;
+mod units;
 mod uplink;
 mod world;

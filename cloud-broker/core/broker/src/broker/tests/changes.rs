@@ -139,6 +139,9 @@ fn a_topic_has_other_configs_once_they_are_stored() {
     sim.store_control();
     assert_eq!(set(&sim, "t"), format!("max.message.bytes={len} retention.ms=5"));
     assert!(!sim.answers.contains_key(&next), "it is in the next write");
+    let exceeds = sim.produce("t", 0, batch(&["ab"], 1));
+    let too_large = i16::from(ErrorCode::MessageTooLarge);
+    assert_eq!(sim.produced(exceeds).error_code, too_large);
     sim.store_control();
     assert_eq!(set(&sim, "t"), format!("{THROTTLED}=0:1 max.message.bytes={len}"));
     for asker in [asked, next] {
@@ -148,9 +151,6 @@ fn a_topic_has_other_configs_once_they_are_stored() {
         let told = &response.responses[0];
         assert_eq!((told.error_code, told.resource_type, &*told.resource_name), (OK, TOPIC, "t"));
     }
-    let exceeds = sim.produce("t", 0, batch(&["ab"], 1));
-    let too_large = i16::from(ErrorCode::MessageTooLarge);
-    assert_eq!(sim.produced(exceeds).error_code, too_large);
     sim.restart();
     assert_eq!(set(&sim, "t"), format!("{THROTTLED}=0:1 max.message.bytes={len}"));
 }
