@@ -198,7 +198,8 @@ fn a_deletion_that_takes_too_long_is_said_to_have() {
     let asked = sim.request(2, delete("t", &[(0, 1), (9, 0)]).into());
     let left = sim.request(2, delete("t", &[(0, 2)]).into());
     let gone = sim.asker(7);
-    let request = crate::KafkaRequest::prepare(2, delete("t", &[(0, 2)]).into()).unwrap();
+    let keyed = sim.broker.keyed_topics();
+    let request = crate::KafkaRequest::prepare(2, delete("t", &[(0, 2)]).into(), keyed).unwrap();
     sim.handle(Event::Kafka(gone, request));
     assert_eq!(sim.broker.stats().parked_answers, 3);
     sim.handle(Event::ClientGone(gone.client));
