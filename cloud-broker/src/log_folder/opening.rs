@@ -20,21 +20,21 @@ use super::{
 
 /// A log that is open for business: its OPEN slot is durable.
 #[derive(Debug)]
-pub(crate) struct OpenedLog {
+pub struct OpenedLog {
     /// The engine.
-    pub(crate) log: Log,
+    pub log: Log,
     /// Reads what the engine no longer has in memory; does its jobs.
-    pub(crate) folder: LogFolder,
+    pub folder: LogFolder,
     /// Takes the engine's slots to disk.
-    pub(crate) writer: WalWriter,
+    pub writer: WalWriter,
     /// Keeps room for them.
-    pub(crate) keeper: SpaceKeeper,
+    pub keeper: SpaceKeeper,
     /// What recovery found.
-    pub(crate) report: RecoveryReport,
+    pub report: RecoveryReport,
 }
 
 /// What [`open`] tells: on threads of its own, which must not be blocked for long. No slot is written meanwhile.
-pub(crate) trait Listener: Clone + Send + 'static {
+pub trait Listener: Clone + Send + 'static {
     /// See [`WalEvent`].
     fn wal(&mut self, event: WalEvent);
     /// See [`SpaceReport`].
@@ -48,7 +48,7 @@ pub(crate) trait Listener: Clone + Send + 'static {
 ///
 /// # Errors
 /// [`WalError`].
-pub(crate) fn open(
+pub fn open(
     root: &Path,
     settings: &LogSettings,
     space: SpaceSettings,

@@ -12,7 +12,7 @@ use super::{StoreError, WalError};
 
 /// What the writer reports.
 #[derive(Debug)]
-pub(crate) enum WalEvent {
+pub enum WalEvent {
     /// This slot is on disk: give it to the engine's `slot_durable`.
     Durable(SlotNo),
     /// A write or a sync failed. It is the last event. Acknowledge nothing more, and end the process with an error:
@@ -23,11 +23,11 @@ pub(crate) enum WalEvent {
 /// The writer has reported [`WalEvent::Failed`] and takes nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the WAL's writer has stopped")]
-pub(crate) struct WriterStopped;
+pub struct WriterStopped;
 
 /// Hands slots to the writer's thread. Dropped, it waits until the slot in hand is written, then lets go of the folder.
 #[derive(Debug)]
-pub(crate) struct WalWriter {
+pub struct WalWriter {
     /// `None` once this is dropped. Bounded by one, because the engine has one slot in flight.
     slots: Option<SyncSender<SlotToWrite>>,
     thread: Option<JoinHandle<()>>,
@@ -56,7 +56,7 @@ impl WalWriter {
     ///
     /// # Errors
     /// [`WriterStopped`].
-    pub(crate) fn write(&self, slot: SlotToWrite) -> Result<(), WriterStopped> {
+    pub fn write(&self, slot: SlotToWrite) -> Result<(), WriterStopped> {
         let slots = self.slots.as_ref().ok_or(WriterStopped)?;
         slots.send(slot).map_err(|_| WriterStopped)
     }

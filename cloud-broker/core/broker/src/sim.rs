@@ -49,7 +49,8 @@ fn log_on(disk: &mut SimDisk, tail_bytes: usize, life: u8) -> Log {
         maintenance_ms: MAINTENANCE_MS,
         ..LogSettings::default()
     };
-    start(disk, Incarnation([life; 16]), &settings).expect("this disk is never damaged")
+    let log = start(disk, Incarnation([life; 16]), &settings, UnixMs(1));
+    log.expect("this disk is never damaged")
 }
 
 pub(crate) fn settings() -> BrokerSettings {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use broker_log::{Damage, Job, JobDone, LogUsage, Now as LogNow, Room, TopicNo};
+use broker_log::{Damage, Job, JobDone, Log, LogUsage, Now as LogNow, Room, TopicNo};
 use wire::time::{MonoMs, UnixMs};
 
 use super::Broker;
@@ -56,6 +56,12 @@ impl Broker {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.log.is_settled()
+    }
+
+    /// The log, to look at: a simulator reads it as no client can.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// What the log consists of. Looks at every partition: for metrics, now and then.

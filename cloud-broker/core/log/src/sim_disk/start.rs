@@ -19,18 +19,19 @@ pub fn start(
     disk: &mut SimDisk,
     incarnation: Incarnation,
     settings: &LogSettings,
+    now: UnixMs,
 ) -> Result<Log, RecoveryError<DiskError>> {
     disk.open().map_err(RecoveryError::Source)?;
     let recovered = recover(disk)?;
-    let log = carry_out(disk, incarnation, settings, recovered);
+    let log = carry_out(disk, settings, recovered, (incarnation, now));
     log.map_err(RecoveryError::Source)
 }
 
 fn carry_out(
     disk: &mut SimDisk,
-    incarnation: Incarnation,
     settings: &LogSettings,
     recovered: Recovered,
+    (incarnation, now): (Incarnation, UnixMs),
 ) -> Result<Log, DiskError> {
     if let Some(rewrite) = &recovered.rewrite {
         for (pos, bytes) in &rewrite.pieces {
@@ -47,7 +48,7 @@ fn carry_out(
         disk.free(*unit)?;
     }
     disk.sync_folder(Folder::Wal)?;
-    let mut log = Log::open(settings, incarnation, recovered, UnixMs(1));
+    let mut log = Log::open(settings, incarnation, recovered, now);
     if let Some(open) = log.take_slot() {
         write(disk, &open)?;
         log.slot_durable(open.slot_no);

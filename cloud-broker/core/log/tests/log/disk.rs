@@ -7,6 +7,7 @@ use broker_log::{
 use bytes::Bytes;
 use wire::ids::Incarnation;
 use wire::offset::Offset;
+use wire::time::UnixMs;
 
 pub use broker_log::sim_disk::{Death, DiskError, SimDisk as Disk, write};
 
@@ -29,7 +30,7 @@ pub fn start(
     life: u8,
     settings: &LogSettings,
 ) -> Result<Log, RecoveryError<DiskError>> {
-    sim_disk::start(disk, Incarnation([life; 16]), settings)
+    sim_disk::start(disk, Incarnation([life; 16]), settings, UnixMs(1))
 }
 
 /// Writes all that is staged.

@@ -10,6 +10,7 @@ mod disk;
 mod engine;
 mod golden;
 mod life;
+mod model;
 mod producers;
 mod reads;
 mod units;
