@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use wire::offset::Offset;
 use wire::time::UnixMs;
 
+use broker_log::plain_records::PlainRecords;
 use broker_log::sim_disk::{FileName, Trouble};
 use broker_log::{
     FileNo, FreeJob, Job, JobDone, Lane, Pace, PartitionKey, Proceed, SealJob, SlotNo,
@@ -294,14 +295,16 @@ fn a_job_that_does_not_come_to_its_end_leaves_nothing_behind() {
     };
     let (mut world, job) = fresh();
     let mut whole = Writes(usize::MAX);
-    let JobDone::Rewritten { made, .. } = Job::Rewrite(job).run(&mut world.disk, &mut whole) else {
+    let JobDone::Rewritten { made, .. } =
+        Job::Rewrite(job).run(&mut world.disk, &mut whole, &PlainRecords)
+    else {
         panic!("good units can be rewritten");
     };
     assert!(made.units.len() > 3);
     let writes = usize::MAX - whole.0;
     for stop_at in 0..writes {
         let (mut world, job) = fresh();
-        let done = Job::Rewrite(job).run(&mut world.disk, &mut Writes(stop_at));
+        let done = Job::Rewrite(job).run(&mut world.disk, &mut Writes(stop_at), &PlainRecords);
         let JobDone::Failed { lane: Lane::Compaction, error, .. } = done else {
             panic!("it was stopped: {done:?}");
         };
@@ -312,7 +315,7 @@ fn a_job_that_does_not_come_to_its_end_leaves_nothing_behind() {
     for space in [0, 4_000, 20_000] {
         let (mut world, job) = fresh();
         world.disk.set_space(Some(world.disk.used() + space));
-        error(Job::Rewrite(job.clone()).run(&mut world.disk, &mut AtOnce));
+        error(Job::Rewrite(job.clone()).run(&mut world.disk, &mut AtOnce, &PlainRecords));
         assert_eq!(unit_names(&world), []);
         world.disk.set_space(None);
         let done = world.run(Job::Rewrite(job));
