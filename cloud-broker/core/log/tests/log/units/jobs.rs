@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use wire::offset::Offset;
 use wire::time::UnixMs;
 
+use broker_log::plain_records::PlainRecords;
 use broker_log::sim_disk::{FileName, Trouble};
 use broker_log::{
     FileNo, FreeJob, Job, JobDone, Lane, Pace, PartitionKey, Proceed, SealJob, SlotNo,
     UNIT_ENTRY_BATCHES_BYTES, UnitId, UnitKind, UnitNo, UnitTable, WalFileHeader,
 };
 
-use super::world::{AtOnce, NoRecords, World, Write, bytes_of};
+use super::world::{AtOnce, World, Write, bytes_of};
 use crate::batches::{Rng, key};
 
 fn write(key: PartitionKey, name: u64, bytes: usize) -> Write {
@@ -295,7 +296,7 @@ fn a_job_that_does_not_come_to_its_end_leaves_nothing_behind() {
     let (mut world, job) = fresh();
     let mut whole = Writes(usize::MAX);
     let JobDone::Rewritten { made, .. } =
-        Job::Rewrite(job).run(&mut world.disk, &mut whole, &NoRecords)
+        Job::Rewrite(job).run(&mut world.disk, &mut whole, &PlainRecords)
     else {
         panic!("good units can be rewritten");
     };
@@ -303,7 +304,7 @@ fn a_job_that_does_not_come_to_its_end_leaves_nothing_behind() {
     let writes = usize::MAX - whole.0;
     for stop_at in 0..writes {
         let (mut world, job) = fresh();
-        let done = Job::Rewrite(job).run(&mut world.disk, &mut Writes(stop_at), &NoRecords);
+        let done = Job::Rewrite(job).run(&mut world.disk, &mut Writes(stop_at), &PlainRecords);
         let JobDone::Failed { lane: Lane::Compaction, error, .. } = done else {
             panic!("it was stopped: {done:?}");
         };
@@ -314,7 +315,7 @@ fn a_job_that_does_not_come_to_its_end_leaves_nothing_behind() {
     for space in [0, 4_000, 20_000] {
         let (mut world, job) = fresh();
         world.disk.set_space(Some(world.disk.used() + space));
-        error(Job::Rewrite(job.clone()).run(&mut world.disk, &mut AtOnce, &NoRecords));
+        error(Job::Rewrite(job.clone()).run(&mut world.disk, &mut AtOnce, &PlainRecords));
         assert_eq!(unit_names(&world), []);
         world.disk.set_space(None);
         let done = world.run(Job::Rewrite(job));
@@ -404,6 +405,6 @@ fn a_job_is_stopped_while_it_reads_too() {
     let job = world.wal_file_of(vec![(1, batches)], 4 << 20);
     let sealed = world.seal(job).units[0].id;
     let job = Job::Rewrite(world.rewrite_job(&[sealed]));
-    assert_eq!(error(job.run(&mut world.disk, &mut NoReads, &NoRecords)), "stopped");
+    assert_eq!(error(job.run(&mut world.disk, &mut NoReads, &PlainRecords)), "stopped");
     assert_eq!(unit_names(&world), []);
 }

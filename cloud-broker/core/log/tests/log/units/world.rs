@@ -8,12 +8,12 @@ use wire::offset::{LeaderEpoch, Offset};
 use wire::record_batch::{RecordBatchHeader, assign_place};
 use wire::time::UnixMs;
 
+use broker_log::plain_records::PlainRecords;
 use broker_log::sim_disk::{SimDisk, write};
 use broker_log::{
-    BatchToPlace, Extent, ExtentRead, FileNo, FirstBatch, Job, JobDone, KeyedRecord, LiveExtent,
-    Made, NewFile, Pace, PartitionKey, Proceed, RecordRewriter, RewriteJob, RunFlags, SealJob,
-    SlotHead, SlotNo, SlotToWrite, UnitId, UnitMeta, UnitNo, UnitRun, Unreadable, WalFileHeader,
-    encode_data, setsum_of_batch,
+    BatchToPlace, Extent, ExtentRead, FileNo, FirstBatch, Job, JobDone, LiveExtent, Made, NewFile,
+    Pace, PartitionKey, Proceed, RewriteJob, RunFlags, SealJob, SlotHead, SlotNo, SlotToWrite,
+    UnitId, UnitMeta, UnitNo, UnitRun, WalFileHeader, encode_data, setsum_of_batch,
 };
 
 use crate::batches::{Rng, batch_of, key, plain_producer};
@@ -59,19 +59,6 @@ pub struct AtOnce;
 impl Pace for AtOnce {
     fn wrote(&mut self, _: usize) -> Proceed {
         Proceed::Go
-    }
-}
-
-/// Opens no batch: what these jobs do, they do without.
-pub struct NoRecords;
-
-impl RecordRewriter for NoRecords {
-    fn walk(&self, _: &[u8], _: &mut dyn FnMut(KeyedRecord<'_>)) -> Result<(), Unreadable> {
-        Err(Unreadable)
-    }
-
-    fn rewrite(&self, _: &[u8], _: &[bool], _: Option<UnixMs>) -> Result<Vec<u8>, Unreadable> {
-        Err(Unreadable)
     }
 }
 
@@ -176,7 +163,7 @@ impl World {
     }
 
     pub fn run(&mut self, job: Job) -> JobDone {
-        job.run(&mut self.disk, &mut AtOnce, &NoRecords)
+        job.run(&mut self.disk, &mut AtOnce, &PlainRecords)
     }
 
     /// Seals a file and takes its extents.
