@@ -2,15 +2,20 @@
 //! connection does with the answer.
 
 pub(crate) mod admin;
+pub(crate) mod alter_configs;
+pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_groups;
+pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
+pub(crate) mod describe_log_dirs;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod groups;
 pub(crate) mod heartbeat;
+pub(crate) mod incremental_alter_configs;
 pub(crate) mod init_producer_id;
 pub(crate) mod join_group;
 pub(crate) mod leave_group;
@@ -18,31 +23,38 @@ pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;
 pub(crate) mod offset_commit;
+pub(crate) mod offset_delete;
 pub(crate) mod offset_fetch;
+pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 pub(crate) mod sync_group;
 
 use broker_kafka::ErrorCode;
 use broker_kafka::generated::Request;
 use broker_kafka::runtime::{Text, Uuid};
-use broker_log::{PartitionKey, Piece, TopicNo};
-use bytes::Bytes;
+use broker_log::{PartitionKey, Piece, PieceRead, ReadFailed, TopicNo};
 use wire::ids::{Partition, TopicId};
 use wire::offset::LeaderEpoch;
 
+use crate::keyed_topics::KeyedTopics;
 use crate::metadata::{Image, Topic};
 
 pub use admin::{AdminAnswer, AdminRequest};
+pub use alter_configs::{AlterConfigsAnswer, AlterConfigsQuery};
+pub use create_partitions::{CreatePartitionsAnswer, CreatePartitionsQuery};
 pub use create_topics::{CreateTopicsAnswer, CreateTopicsQuery, TOPICS_PER_REQUEST_MAX};
+pub use delete_records::{DELETE_RECORDS_WAIT_MS_MAX, DeleteRecordsAnswer, DeleteRecordsQuery};
 pub use delete_topics::{DeleteTopicsAnswer, DeleteTopicsQuery};
 pub use describe_configs::{
     DescribeConfigsAnswer, DescribeConfigsQuery, RESOURCES_PER_REQUEST_MAX,
 };
+pub use describe_log_dirs::{LogDirsAnswer, LogDirsQuery};
 pub use fetch::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery};
 pub use groups::GroupRequest;
 pub use init_producer_id::{InitProducerIdAnswer, InitProducerIdQuery};
 pub use list_offsets::{LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery};
 pub use metadata::MetadataQuery;
+pub use offset_for_leader_epoch::{EpochAnswer, EpochQuery};
 pub use produce::{CheckedProduce, ProduceAnswer};
 
 /// A request as the broker takes it: checked, and without the frame's bytes where it may have to wait.
@@ -66,13 +78,13 @@ impl KafkaRequest {
     /// Prepares a request for the broker. This is where batches are checked: call it on the connection's task.
     /// `None` for an API that the broker has no part in.
     #[must_use]
-    pub fn prepare(version: i16, request: Request) -> Option<Self> {
+    pub fn prepare(version: i16, request: Request, keyed: &KeyedTopics) -> Option<Self> {
         match request {
             Request::Fetch(fetch) => Some(Self::Fetch(FetchQuery::new(version, &fetch))),
             Request::ListOffsets(list) => Some(Self::Lookup(LookupQuery::new(version, &list))),
             Request::Metadata(request) => Some(Self::Metadata(MetadataQuery { version, request })),
             Request::Produce(produce) => {
-                Some(Self::Produce(CheckedProduce::new(version, &produce)))
+                Some(Self::Produce(CheckedProduce::new(version, &produce, keyed)))
             }
             other => AdminRequest::new(version, &other)
                 .map(Self::Admin)
@@ -108,6 +120,14 @@ impl TopicName {
         Self { name: name.detached(), id, by }
     }
 
+    /// The topic's id, if the request names it by that.
+    pub(crate) fn by_id(&self) -> Option<TopicId> {
+        match self.by {
+            NamedBy::Id => Some(TopicId::from(self.id)),
+            NamedBy::Name => None,
+        }
+    }
+
     pub(crate) fn find<'a>(&self, image: &'a Image) -> Result<&'a Topic, ErrorCode> {
         match self.by {
             NamedBy::Id => image.by_id(TopicId::from(self.id)).ok_or(ErrorCode::UnknownTopicId),
@@ -137,8 +157,37 @@ pub(crate) fn check_epoch(claimed: i32, ours: LeaderEpoch) -> Result<(), ErrorCo
     }
 }
 
-/// Reads the batches of a piece that lies in a file; `None` if that fails, which is logged by whoever tried.
-pub type ReadPiece<'a> = dyn FnMut(&Piece) -> Option<Bytes> + 'a;
+/// Reads the batches of a piece that does not lie in memory.
+pub type ReadPiece<'a> = dyn FnMut(&Piece) -> Result<PieceRead, PieceLost> + 'a;
+
+/// Why a piece is not served. Whoever tried to read it has told the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PieceLost {
+    /// It is not what was written. The client's application has to hear of it, because only it can decide to skip the records.
+    Damaged,
+    /// The store could not read it, which may pass.
+    Unreadable,
+}
+
+impl PieceLost {
+    /// What a client is told. Of a storage error Java's consumer and librdkafka say nothing to the application and try
+    /// again for ever, of a corrupt message they do.
+    pub(crate) fn code(self) -> ErrorCode {
+        match self {
+            Self::Damaged => ErrorCode::CorruptMessage,
+            Self::Unreadable => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+impl<E> From<&ReadFailed<E>> for PieceLost {
+    fn from(failed: &ReadFailed<E>) -> Self {
+        match failed {
+            ReadFailed::Damaged(_) => Self::Damaged,
+            ReadFailed::Source(_) => Self::Unreadable,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -13,21 +13,27 @@
 //! them; here a topic is a number), checks of a batch's CRC (the connection that received it did that).
 
 mod batch_cut;
+mod catalog;
 mod checkpoint;
+mod compaction;
 mod extent;
 mod fields;
 mod ids;
 mod job;
+mod lease;
 mod log;
 #[cfg(not(feature = "mutants"))]
 mod mutant;
 #[cfg(feature = "mutants")]
 pub mod mutant;
 mod partition;
+#[cfg(feature = "sim")]
+pub mod plain_records;
 mod policy;
 mod producer;
 mod read;
 mod recovery;
+mod retention;
 mod settings;
 #[cfg(feature = "sim")]
 pub mod sim_disk;
@@ -45,20 +51,25 @@ pub use checkpoint::{
     CheckpointHead, CheckpointIndex, CheckpointWriter, PartitionState, ProducerBatchState,
     ProducerState, ReplayFrom, SECTIONS_MAX, Section, SectionKind, SectionTooLarge, UnsealedFile,
 };
+pub use compaction::{
+    COMPACTED_BATCH_RECORDS_MAX, COMPACTION_MAP_BYTES, KeyedRecord, RecordRewriter, Unreadable,
+};
 pub use extent::Extent;
 pub use ids::{FileNo, PartitionKey, SHARDS, Shard, SlotNo, TopicNo, UnitId, UnitNo};
 pub use job::{
     CheckpointJob, CompactJob, Damage, FreeJob, Job, JobDone, Lane, LiveExtent, Made, Pace,
     Proceed, RewriteJob, SealJob, UnitRun,
 };
+pub use lease::Lease;
 pub use log::{
-    AppendError, Appended, Durable, IdempotentError, IdempotentOutcome, Log, Moved, NewFile,
-    SlotToWrite, TooManyPartitions, UplinkOutcome,
+    AppendError, Appended, Applied, DeleteRecordsError, Durable, IdempotentError,
+    IdempotentOutcome, Log, LogUsage, Moved, NewFile, Now, RecordsDeleted, Room, SlotToWrite,
+    TooManyPartitions, UplinkOutcome,
 };
 pub use partition::PartitionOffsets;
 pub use policy::{CompactPolicy, TopicPolicy};
 pub use producer::{BATCHES_KEPT, PRODUCER_EXPIRATION_MS, PRODUCERS_MAX};
-pub use read::{Candidate, FilePiece, Piece, ReadError, ReadPlan};
+pub use read::{Candidate, FilePiece, Piece, PieceRead, ReadError, ReadPlan};
 pub use recovery::{
     Corruption, CorruptionKind, Recovered, RecoveryError, RecoveryReport, TailRewrite, TornTail,
     WalFileLen, WalSource, recover,

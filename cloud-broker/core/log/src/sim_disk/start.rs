@@ -1,15 +1,15 @@
 //! What a broker's process does with the disk around the engine: starting, writing slots, reading.
 
-use bytes::Bytes;
 use wire::ids::Incarnation;
 use wire::time::UnixMs;
 
 use super::state::{FileName, Folder};
 use super::{DiskError, SimDisk};
 use crate::log::{Log, SlotToWrite};
-use crate::read::Piece;
+use crate::read::{Piece, PieceRead};
 use crate::recovery::{Recovered, RecoveryError, recover};
 use crate::settings::LogSettings;
+use crate::store::UnitStore;
 
 /// Starts a broker's log on `disk` as `incarnation`: what the process does on a real one. Its OPEN is durable.
 ///
@@ -19,18 +19,19 @@ pub fn start(
     disk: &mut SimDisk,
     incarnation: Incarnation,
     settings: &LogSettings,
+    now: UnixMs,
 ) -> Result<Log, RecoveryError<DiskError>> {
     disk.open().map_err(RecoveryError::Source)?;
     let recovered = recover(disk)?;
-    let log = carry_out(disk, incarnation, settings, recovered);
+    let log = carry_out(disk, settings, recovered, (incarnation, now));
     log.map_err(RecoveryError::Source)
 }
 
 fn carry_out(
     disk: &mut SimDisk,
-    incarnation: Incarnation,
     settings: &LogSettings,
     recovered: Recovered,
+    (incarnation, now): (Incarnation, UnixMs),
 ) -> Result<Log, DiskError> {
     if let Some(rewrite) = &recovered.rewrite {
         for (pos, bytes) in &rewrite.pieces {
@@ -43,8 +44,11 @@ fn carry_out(
     for file_no in &recovered.dead_files {
         disk.remove(FileName::Wal(*file_no))?;
     }
+    for unit in &recovered.orphans {
+        disk.free(*unit)?;
+    }
     disk.sync_folder(Folder::Wal)?;
-    let mut log = Log::open(settings, incarnation, recovered, UnixMs(1));
+    let mut log = Log::open(settings, incarnation, recovered, now);
     if let Some(open) = log.take_slot() {
         write(disk, &open)?;
         log.slot_durable(open.slot_no);
@@ -61,15 +65,8 @@ pub fn write(disk: &mut SimDisk, slot: &SlotToWrite) -> Result<(), DiskError> {
     disk.sync(slot.file_no)
 }
 
-/// The bytes of a part of a read; `None` if the file does not hold them.
+/// What a part of a read yields; `None` if the disk does not hold it.
 #[must_use]
-pub fn read_piece(disk: &mut SimDisk, piece: &Piece) -> Option<Bytes> {
-    match piece {
-        Piece::Memory(bytes) => Some(bytes.clone()),
-        Piece::File(piece) => {
-            let name = FileName::Wal(piece.file_no);
-            let run = disk.read(name, u64::from(piece.pos), piece.len as usize);
-            piece.cut(&run.ok()?).ok()
-        }
-    }
+pub fn read_piece(disk: &mut SimDisk, piece: &Piece) -> Option<PieceRead> {
+    piece.read(disk).ok()
 }
