@@ -8,6 +8,7 @@ mod firmware;
 mod idempotence;
 mod kafka_clients;
 mod kill;
+mod log_dump;
 mod mqtt_local;
 mod mqtt_protocol;
 mod operations;
