@@ -5,11 +5,14 @@ use std::path::Path;
 use broker_core::{Identity, Image};
 use broker_log::LogSettings;
 use process::Clock;
+use tokio::sync::watch;
 use wire::ids::Incarnation;
 
 use crate::config::Settings;
 use crate::control_store::{ControlError, ControlStore, Stored};
-use crate::log_folder::{self, Listener, OpenedLog, SpaceSettings};
+use crate::engine::WalEvents;
+use crate::log_folder::{self, OpenedLog, SpaceReport, SpaceSettings};
+use crate::metrics;
 use crate::quic_keys::QuicKeys;
 use crate::runtime::StartError;
 
@@ -30,11 +33,12 @@ impl OpenedData {
     pub(crate) fn open(
         settings: &Settings,
         clock: Clock,
-        listener: impl Listener,
+        events: WalEvents,
+        space: watch::Sender<SpaceReport>,
     ) -> Result<Self, StartError> {
         let identity = Identity { incarnation: Incarnation(random()?), id_seed: random()? };
         // The log's lock keeps other processes out of the whole folder.
-        let log = open_log(settings, &identity, clock, listener)?;
+        let log = open_log(settings, &identity, clock, events, space)?;
         let failed = |error: ControlError| StartError::Control(error.to_string());
         let control = ControlStore::open(&settings.data_dir.join("ctl")).map_err(failed)?;
         let stored = first_or_stored(&control).map_err(|error| match error {
@@ -55,7 +59,8 @@ fn open_log(
     settings: &Settings,
     identity: &Identity,
     clock: Clock,
-    listener: impl Listener,
+    events: WalEvents,
+    reports: watch::Sender<SpaceReport>,
 ) -> Result<OpenedLog, StartError> {
     let disk = log_folder::disk_of(&settings.data_dir)?;
     let storage = &settings.storage;
@@ -68,15 +73,22 @@ fn open_log(
         ready_files: storage.wal_ready_files,
         floor: storage.disk_free_floor_bytes.unwrap_or(disk.default_floor()),
     };
+    let begun = clock.mono();
     let opened = log_folder::open(
         &settings.data_dir,
         &log_settings,
         space,
         identity.incarnation,
         clock.wall(),
-        listener,
+        events,
+        move |report| {
+            reports.send_replace(report);
+        },
     )?;
+    let took_ms = clock.mono() - begun;
+    metrics::recovered(&opened.report, took_ms);
     tracing::info!(
+        took_ms,
         files = opened.report.files,
         slots = opened.report.slots,
         torn_tail = ?opened.report.torn_tail,

@@ -39,9 +39,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use error::{StoreError, WalError};
-pub(crate) use opening::{Listener, OpenedLog, disk_of, open};
+pub(crate) use opening::{OpenedLog, disk_of, open};
 pub(crate) use space::{DiskSpace, SpaceKeeper, SpaceReport, SpaceSettings};
-pub(crate) use wal_writer::{WalEvent, WalWriter};
+pub(crate) use wal_writer::{WalEvent, WalListener, WalWriter};
 
 use handles::Handles;
 use names::Folders;

@@ -33,14 +33,6 @@ pub(crate) struct OpenedLog {
     pub(crate) report: RecoveryReport,
 }
 
-/// What [`open`] tells: on threads of its own, which must not be blocked for long. No slot is written meanwhile.
-pub(crate) trait Listener: Clone + Send + 'static {
-    /// See [`WalEvent`].
-    fn wal(&mut self, event: WalEvent);
-    /// See [`SpaceReport`].
-    fn space(&mut self, report: SpaceReport);
-}
-
 /// Opens the log in `root`, which is made if it does not exist, as `incarnation`: random bits that were never used
 /// before.
 ///
@@ -54,7 +46,8 @@ pub(crate) fn open(
     space: SpaceSettings,
     incarnation: Incarnation,
     now: UnixMs,
-    listener: impl Listener,
+    wal: impl WalListener,
+    on_space: impl FnMut(SpaceReport) + Send + 'static,
 ) -> Result<OpenedLog, WalError> {
     let mut folder = LogFolder::new(root, space);
     make_folders(&folder)?;
@@ -70,10 +63,8 @@ pub(crate) fn open(
         put(&mut files, &slot)?;
         log.slot_durable(slot.slot_no);
     }
-    let mut on_report = listener.clone();
-    let keeper = folder.keep_space(move |report| on_report.space(report))?;
-    let mut on_event = listener;
-    let writer = WalWriter::spawn(files, lock, move |event| on_event.wal(event))?;
+    let keeper = folder.keep_space(on_space)?;
+    let writer = WalWriter::spawn(files, lock, wal)?;
     Ok(OpenedLog { log, folder, writer, keeper, report })
 }
 

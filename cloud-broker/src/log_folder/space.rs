@@ -47,7 +47,7 @@ pub(crate) struct SpaceSettings {
 }
 
 /// What there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct SpaceReport {
     /// Files that were made since the start: which of the engine's files this report knows of.
     pub(crate) made: u64,
@@ -55,6 +55,8 @@ pub(crate) struct SpaceReport {
     pub(crate) files: u64,
     /// Whether less is free than must be. It stays so until clearly more is free.
     pub(crate) below_floor: bool,
+    /// The disk.
+    pub(crate) disk: DiskSpace,
 }
 
 /// The files that are ready. Held by the log's folder: the WAL's thread takes files, housekeeping brings some back, and the

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::StoreError;
 
 /// The size of a file system and what of it is free for this process, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct DiskSpace {
     pub(crate) total: u64,
     pub(crate) free: u64,
