@@ -101,6 +101,7 @@ impl Driver {
     async fn turn(&mut self, mailboxes: &mut Mailboxes, done: &mut Done) -> End {
         let mut open = Open { appends: true, requests: true };
         self.tell_room();
+        mailboxes.show_keyed(self.engine.broker.keyed_topics());
         loop {
             let clock = self.engine.clock;
             let deadline = self.engine.broker.next_deadline().unwrap_or(MonoMs(u64::MAX));
@@ -135,6 +136,8 @@ impl Driver {
             self.take_more(mailboxes);
             // In every turn: while there is always a message, the last arm is never reached.
             self.engine.broker.handle_deadlines(clock.mono(), clock.wall(), &mut self.effects);
+            // Before whoever changed a topic is answered.
+            mailboxes.show_keyed(self.engine.broker.keyed_topics());
             self.carry_out();
             self.start_jobs();
             if self.write_next().is_err() || self.storage_deadlines().is_err() {

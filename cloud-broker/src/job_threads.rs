@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use broker_core::KafkaRecords;
 use broker_log::{Job, JobDone, Lane, Pace};
 use process::ShutdownTrigger;
 
@@ -127,7 +128,7 @@ fn work(
         let kind = kind(&job);
         let begun = Instant::now();
         let mut store = folder.with_own_traffic();
-        let done = job.run(&mut store, pace.as_mut());
+        let done = job.run(&mut store, pace.as_mut(), &KafkaRecords);
         on_report(JobReport { done, kind, took: begun.elapsed(), traffic: store.traffic() });
     }
 }

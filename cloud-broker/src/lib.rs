@@ -13,7 +13,7 @@ mod health;
 mod ingest_quic;
 mod job_threads;
 mod kafka_tcp;
-mod log_folder;
+pub mod log_folder;
 mod memory;
 mod metrics;
 mod quic_keys;

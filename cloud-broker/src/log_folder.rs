@@ -39,9 +39,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use error::{StoreError, WalError};
-pub(crate) use opening::{OpenedLog, disk_of, open};
-pub(crate) use space::{DiskSpace, SpaceKeeper, SpaceReport, SpaceSettings};
-pub(crate) use wal_writer::{WalEvent, WalListener, WalWriter};
+pub(crate) use opening::disk_of;
+pub use opening::{OpenedLog, open};
+pub use space::{DiskSpace, SpaceKeeper, SpaceReport, SpaceSettings};
+pub use wal_writer::{WalEvent, WalListener, WalWriter, WriterStopped};
 
 use handles::Handles;
 use names::Folders;
@@ -49,7 +50,7 @@ use space::{SharedSpace, Space};
 
 /// The folder, as threads hold it. All calls block. Clones share files that are open, and the room for new ones.
 #[derive(Debug, Clone)]
-pub(crate) struct LogFolder {
+pub struct LogFolder {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
 }

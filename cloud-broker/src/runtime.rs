@@ -190,7 +190,7 @@ pub async fn start(
         health: Arc::clone(&health),
         log: LogThreads {
             jobs,
-            keeper: data.log.keeper,
+            _keeper: data.log.keeper,
             writer: data.log.writer,
             reader: reader.clone(),
             reports: log_reports,

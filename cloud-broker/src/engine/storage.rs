@@ -29,7 +29,8 @@ const USAGE_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct LogThreads {
     pub(crate) jobs: JobThreads,
-    pub(crate) keeper: SpaceKeeper,
+    /// Only held: what it has to say comes through the reports.
+    pub(crate) _keeper: SpaceKeeper,
     pub(crate) writer: WalWriter,
     pub(crate) reader: ColdReader,
     pub(crate) reports: LogReports,

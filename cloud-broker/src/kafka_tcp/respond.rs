@@ -17,7 +17,6 @@ use super::{ConnectionEnd, InFlight, KafkaShared};
 use crate::cold_reader::ColdReader;
 use crate::engine::{Client, EngineGone};
 use crate::memory::Held;
-use crate::metrics;
 
 /// A client must take something within this time, or it is taken for gone and its memory is freed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -14,23 +14,23 @@ use wire::time::UnixMs;
 use super::names::is_tmp;
 use super::wal::WalFiles;
 use super::{
-    DiskSpace, LogFolder, SpaceKeeper, SpaceReport, SpaceSettings, StoreError, WalError, WalEvent,
-    WalWriter, entries, remove, sync_folder,
+    DiskSpace, LogFolder, SpaceKeeper, SpaceReport, SpaceSettings, StoreError, WalError,
+    WalListener, WalWriter, entries, remove, sync_folder,
 };
 
 /// A log that is open for business: its OPEN slot is durable.
 #[derive(Debug)]
-pub(crate) struct OpenedLog {
+pub struct OpenedLog {
     /// The engine.
-    pub(crate) log: Log,
+    pub log: Log,
     /// Reads what the engine no longer has in memory; does its jobs.
-    pub(crate) folder: LogFolder,
+    pub folder: LogFolder,
     /// Takes the engine's slots to disk.
-    pub(crate) writer: WalWriter,
+    pub writer: WalWriter,
     /// Keeps room for them.
-    pub(crate) keeper: SpaceKeeper,
+    pub keeper: SpaceKeeper,
     /// What recovery found.
-    pub(crate) report: RecoveryReport,
+    pub report: RecoveryReport,
 }
 
 /// Opens the log in `root`, which is made if it does not exist, as `incarnation`: random bits that were never used
@@ -40,7 +40,7 @@ pub(crate) struct OpenedLog {
 ///
 /// # Errors
 /// [`WalError`].
-pub(crate) fn open(
+pub fn open(
     root: &Path,
     settings: &LogSettings,
     space: SpaceSettings,
@@ -55,6 +55,9 @@ pub(crate) fn open(
     remove_leftovers(&folder)?;
     folder.space().adopt()?;
     let recovered = recover(&mut folder).map_err(|error| WalError::recovery(root, error))?;
+    for damaged in &recovered.damaged {
+        tracing::error!("{damaged}; an older one is good");
+    }
     settle(&mut folder, &recovered)?;
     let report = recovered.report;
     let mut log = Log::open(settings, incarnation, recovered, now);

@@ -23,8 +23,8 @@ use rustix::io::Errno;
 use super::names::{Folders, RESERVED_EXTENSION, WRITTEN_EXTENSION, number_of, numbered, tmp_of};
 use super::{StoreError, entries, remove, sync_folder};
 
-pub(crate) use disk::DiskSpace;
-pub(crate) use keeper::SpaceKeeper;
+pub use disk::DiskSpace;
+pub use keeper::SpaceKeeper;
 
 /// Files that are kept beyond those that are wanted, when they come back: what is freed at once is soon needed again.
 const RECYCLED_MAX: usize = 2;
@@ -37,26 +37,26 @@ const SPARE: &str = "spare";
 
 /// How much room is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SpaceSettings {
+pub struct SpaceSettings {
     /// Bytes of a WAL file.
-    pub(crate) file_bytes: u32,
+    pub file_bytes: u32,
     /// Files to keep ready.
-    pub(crate) ready_files: usize,
+    pub ready_files: usize,
     /// Free bytes below which nothing may be appended.
-    pub(crate) floor: u64,
+    pub floor: u64,
 }
 
 /// What there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct SpaceReport {
+pub struct SpaceReport {
     /// Files that were made since the start: which of the engine's files this report knows of.
-    pub(crate) made: u64,
+    pub made: u64,
     /// Files that surely can still be made: those that are ready and those that fit what is free above the floor.
-    pub(crate) files: u64,
+    pub files: u64,
     /// Whether less is free than must be. It stays so until clearly more is free.
-    pub(crate) below_floor: bool,
+    pub below_floor: bool,
     /// The disk.
-    pub(crate) disk: DiskSpace,
+    pub disk: DiskSpace,
 }
 
 /// The files that are ready. Held by the log's folder: the WAL's thread takes files, housekeeping brings some back, and the

@@ -26,17 +26,14 @@ struct Process {
     events: Receiver<WalEvent>,
 }
 
-#[derive(Debug, Clone)]
 struct Events(Sender<WalEvent>);
 
-impl Listener for Events {
-    fn wal(&mut self, event: WalEvent) {
+impl WalListener for Events {
+    fn event(&mut self, event: WalEvent) {
         self.0.send(event).unwrap();
     }
 
     fn synced(&mut self, _: Duration) {}
-
-    fn space(&mut self, _: SpaceReport) {}
 }
 
 impl Process {

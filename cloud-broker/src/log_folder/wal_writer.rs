@@ -13,7 +13,7 @@ use super::{StoreError, WalError};
 
 /// What the writer reports.
 #[derive(Debug)]
-pub(crate) enum WalEvent {
+pub enum WalEvent {
     /// This slot is on disk: give it to the engine's `slot_durable`.
     Durable(SlotNo),
     /// A write or a sync failed. It is the last event. Acknowledge nothing more, and end the process with an error:
@@ -22,7 +22,7 @@ pub(crate) enum WalEvent {
 }
 
 /// Hears of the writer, on its thread, which must not be blocked for long: no slot is written meanwhile.
-pub(crate) trait WalListener: Send + 'static {
+pub trait WalListener: Send + 'static {
     /// See [`WalEvent`].
     fn event(&mut self, event: WalEvent);
     /// Writing and syncing a slot took so long.
@@ -32,11 +32,11 @@ pub(crate) trait WalListener: Send + 'static {
 /// The writer has reported [`WalEvent::Failed`] and takes nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the WAL's writer has stopped")]
-pub(crate) struct WriterStopped;
+pub struct WriterStopped;
 
 /// Hands slots to the writer's thread. Dropped, it waits until the slot in hand is written, then lets go of the folder.
 #[derive(Debug)]
-pub(crate) struct WalWriter {
+pub struct WalWriter {
     /// `None` once this is dropped. Bounded by one, because the engine has one slot in flight.
     slots: Option<SyncSender<SlotToWrite>>,
     thread: Option<JoinHandle<()>>,
@@ -65,7 +65,7 @@ impl WalWriter {
     ///
     /// # Errors
     /// [`WriterStopped`].
-    pub(crate) fn write(&self, slot: SlotToWrite) -> Result<(), WriterStopped> {
+    pub fn write(&self, slot: SlotToWrite) -> Result<(), WriterStopped> {
         let slots = self.slots.as_ref().ok_or(WriterStopped)?;
         slots.send(slot).map_err(|_| WriterStopped)
     }

@@ -22,7 +22,7 @@ const FILES_MAX: u64 = 64;
 
 /// Keeps files ready for as long as it lives. Dropped, it waits for its thread, which ends at once unless the disk hangs.
 #[derive(Debug)]
-pub(crate) struct SpaceKeeper {
+pub struct SpaceKeeper {
     space: SharedSpace,
     thread: Option<JoinHandle<()>>,
 }
