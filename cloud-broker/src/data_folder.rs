@@ -12,7 +12,6 @@ use crate::config::Settings;
 use crate::control_store::{ControlError, ControlStore, Stored};
 use crate::engine::WalEvents;
 use crate::log_folder::{self, OpenedLog, SpaceReport, SpaceSettings};
-use crate::metrics;
 use crate::quic_keys::QuicKeys;
 use crate::runtime::StartError;
 
@@ -73,7 +72,6 @@ fn open_log(
         ready_files: storage.wal_ready_files,
         floor: storage.disk_free_floor_bytes.unwrap_or(disk.default_floor()),
     };
-    let begun = clock.mono();
     let opened = log_folder::open(
         &settings.data_dir,
         &log_settings,
@@ -85,10 +83,8 @@ fn open_log(
             reports.send_replace(report);
         },
     )?;
-    let took_ms = clock.mono() - begun;
-    metrics::recovered(&opened.report, took_ms);
     tracing::info!(
-        took_ms,
+        checkpoint = opened.report.checkpoint,
         files = opened.report.files,
         slots = opened.report.slots,
         torn_tail = ?opened.report.torn_tail,

@@ -154,7 +154,9 @@ pub async fn start(
         let (settings, clock) = (settings.clone(), clock);
         tokio::task::spawn_blocking(move || OpenedData::open(&settings, clock, wal, space))
     };
+    let begun = clock.mono();
     let data = opening.await.map_err(std::io::Error::other)??;
+    metrics::recovered(&data.log.report, clock.mono() - begun);
     let broker = Broker::new(
         broker_settings(&settings, listeners.kafka_address),
         &data.identity,
