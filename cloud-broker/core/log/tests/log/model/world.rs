@@ -122,13 +122,6 @@ impl World {
         self.trace
     }
 
-    /// What has happened, if `CULVERT_LOG_TRACE` is set.
-    pub fn print(&self) {
-        for line in self.lines.iter().flatten() {
-            println!("{line}");
-        }
-    }
-
     pub fn is_up(&self) -> bool {
         self.log.is_some()
     }
@@ -191,6 +184,8 @@ impl World {
         self.note(format_args!("life {life} begins"));
         self.look_at_room()?;
         self.check_everything();
+        // The clock is right when a process begins; what it shows later may be wrong for a moment.
+        self.pass(0);
         for (key, sent) in lost {
             self.clients_ask_again(key, &sent);
         }
@@ -231,5 +226,14 @@ impl World {
         let offsets = self.log().offsets(key).unwrap();
         let len = offsets.high_watermark.0 - offsets.log_start.0;
         Offset(offsets.log_start.0 + len * per_mille / 1000)
+    }
+}
+
+/// A world that ends early shows what has happened, if `CULVERT_LOG_TRACE` is set.
+impl Drop for World {
+    fn drop(&mut self) {
+        for line in self.lines.iter().flatten() {
+            println!("{line}");
+        }
     }
 }

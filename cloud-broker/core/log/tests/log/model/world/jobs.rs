@@ -113,8 +113,10 @@ impl World {
     /// If the process dies.
     pub fn stop(&mut self) -> Result<(), DiskError> {
         self.log_mut().request_checkpoint();
-        for _ in 0..50 {
+        // A lane in which something failed rests for a while.
+        for _ in 0..100 {
             self.commit()?;
+            self.pass(1_000);
             self.take_job();
             self.run_job(0, u64::MAX, None)?;
             self.end_job(0);
@@ -122,7 +124,7 @@ impl World {
                 return Ok(());
             }
         }
-        Ok(())
+        panic!("an orderly end comes to an end: {:?}", self.jobs);
     }
 
     /// Runs jobs until there is nothing to do; time goes by as far as it must.
