@@ -218,15 +218,9 @@ pub(super) fn cut(
             (Ok(batch), _) => batch,
             (Err(bad), Some(taken)) if bad.base == taken.next => break,
             (Err(bad), _) => {
-                let (from, to) = (pos + bad.at as u64, pos + u64::from(entry.len));
-                return Err(Damage {
-                    unit,
-                    from,
-                    to,
-                    key,
-                    base: bad.base,
-                    last: entry.last_offset,
-                });
+                let (at, base) = first_damaged(entry, run).unwrap_or((bad.at, bad.base));
+                let (from, to) = (pos + at as u64, pos + u64::from(entry.len));
+                return Err(Damage { unit, from, to, key, base, last: entry.last_offset });
             }
         };
         if batch.next <= from {
@@ -250,4 +244,12 @@ pub(super) fn cut(
         taken = Some(Cut { range: start..batch.range.end, next: batch.next });
     }
     Ok(taken.unwrap_or(Cut { range: 0..0, next: from }))
+}
+
+/// The first batch of `run` whose CRC does not match, and its first offset: a length that is damaged shows only where the
+/// next batch should begin.
+fn first_damaged(entry: &RunEntry, run: &[u8]) -> Option<(usize, Offset)> {
+    let mut batches = Walk::new(entry, run).map_while(Result::ok);
+    let damaged = batches.find(|batch| !batch.is_intact(run))?;
+    Some((damaged.range.start, damaged.header.base_offset))
 }
