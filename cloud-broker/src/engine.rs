@@ -4,71 +4,34 @@
 //! second one is left alone, so that producers' sockets fill up while consumers are served. Whatever queued during one
 //! sync goes into the next slot.
 
+mod log_events;
+mod mailbox;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use broker_core::{
     Answer, Asker, Broker, BrokerStats, ClientId, ControlWrite, Effect, Event, GroupsChunk,
-    GroupsRead, SessionId,
+    GroupsRead,
 };
 use process::{Clock, FatalError, ShutdownTrigger};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use wire::time::MonoMs;
 
 use crate::control_store::{ControlError, ControlStore};
 use crate::health::Health;
 use crate::kafka_tcp::read_piece;
-use crate::memory::Held;
+use crate::log_folder::{LogFolder, SpaceKeeper, SpaceReport, WalEvent, WalWriter};
 use crate::metrics;
-use crate::wal_file::{WalEvent, WalReader, WalWriter};
 
-/// Messages that wait in a mailbox; what they hold is bounded by the memory for requests.
-const MAILBOX_LEN: usize = 1024;
+pub(crate) use log_events::log_events;
+pub(crate) use mailbox::{Client, EngineGone, EngineHandle, Leaving, Mailboxes, mailboxes};
+
+use mailbox::Message;
 
 /// Messages of one mailbox that are taken before effects are carried out.
 const BATCH_LEN: usize = 256;
-
-/// Events of the WAL's thread that wait: one slot is in flight.
-pub(crate) const WAL_EVENTS_LEN: usize = 4;
-
-/// The engine can no longer be reached: the process ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the engine has ended")]
-pub(crate) struct EngineGone;
-
-/// The way to the engine; clones lead to the same one. The engine ends when the last is dropped.
-#[derive(Debug, Clone)]
-pub(crate) struct EngineHandle {
-    appends: mpsc::Sender<Message>,
-    requests: mpsc::Sender<Message>,
-    next_id: Arc<AtomicU64>,
-}
-
-/// A client as its connection holds it. Dropped, it is forgotten by the engine.
-#[derive(Debug)]
-pub(crate) struct Client {
-    pub(crate) id: ClientId,
-    /// Tokens and answers.
-    pub(crate) answers: mpsc::Receiver<(u64, Answer)>,
-    _leaving: Leaving,
-}
-
-/// Tells the engine when it is dropped, also by a task that is aborted: what the engine keeps for somebody must not
-/// outlive them. The word comes after everything that they have sent through the requests' mailbox.
-#[derive(Debug)]
-pub(crate) struct Leaving {
-    requests: mpsc::Sender<Message>,
-    last_word: Option<Message>,
-}
-
-#[derive(Debug)]
-enum Message {
-    Close(ClientId),
-    Event(Event, Held),
-    Open { client: ClientId, answers: mpsc::Sender<(u64, Answer)>, done: oneshot::Sender<()> },
-}
 
 /// What the engine's task owns.
 pub(crate) struct Engine {
@@ -76,85 +39,12 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) control: Arc<ControlStore>,
     pub(crate) health: Arc<Health>,
-    pub(crate) reader: WalReader,
+    pub(crate) folder: LogFolder,
+    pub(crate) keeper: SpaceKeeper,
+    pub(crate) space: watch::Receiver<SpaceReport>,
     pub(crate) trigger: ShutdownTrigger,
     pub(crate) wal_events: mpsc::Receiver<WalEvent>,
     pub(crate) writer: WalWriter,
-}
-
-/// Both mailboxes, as the engine holds them.
-pub(crate) struct Mailboxes {
-    appends: mpsc::Receiver<Message>,
-    requests: mpsc::Receiver<Message>,
-}
-
-/// Makes the way to an engine that is still to be started.
-pub(crate) fn mailboxes() -> (EngineHandle, Mailboxes) {
-    let (appends, appends_out) = mpsc::channel(MAILBOX_LEN);
-    let (requests, requests_out) = mpsc::channel(MAILBOX_LEN);
-    let handle = EngineHandle { appends, requests, next_id: Arc::new(AtomicU64::new(1)) };
-    let mailboxes = Mailboxes { appends: appends_out, requests: requests_out };
-    (handle, mailboxes)
-}
-
-impl EngineHandle {
-    /// Makes a client known that will have at most `unanswered_max` requests unanswered.
-    pub(crate) async fn open(&self, unanswered_max: usize) -> Result<Client, EngineGone> {
-        let id = ClientId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        // First, so that a client whose opening is cut off leaves too.
-        let leaving = self.leaving(Message::Close(id));
-        let (answers, received) = mpsc::channel(unanswered_max);
-        let (done, known) = oneshot::channel();
-        let message = Message::Open { client: id, answers, done };
-        self.requests.send(message).await.map_err(|_| EngineGone)?;
-        known.await.map_err(|_| EngineGone)?;
-        Ok(Client { id, answers: received, _leaving: leaving })
-    }
-
-    /// An id for an uplink session. The engine forgets the session when what comes with the id is dropped.
-    pub(crate) fn open_session(&self) -> (SessionId, Leaving) {
-        let id = SessionId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        (id, self.leaving(Message::Event(Event::SessionGone(id), Held::default())))
-    }
-
-    fn leaving(&self, last_word: Message) -> Leaving {
-        Leaving { requests: self.requests.clone(), last_word: Some(last_word) }
-    }
-
-    /// The client is gone: said sooner than by dropping it.
-    pub(crate) async fn close(&self, client: ClientId) {
-        // An engine that has ended has forgotten it already.
-        let _ = self.requests.send(Message::Close(client)).await;
-    }
-
-    /// Sends something that appends nothing.
-    pub(crate) async fn request(&self, event: Event, held: Held) -> Result<(), EngineGone> {
-        let message = Message::Event(event, held);
-        self.requests.send(message).await.map_err(|_| EngineGone)
-    }
-
-    /// Sends something that appends; waits while the log has too much to write.
-    pub(crate) async fn append(&self, event: Event, held: Held) -> Result<(), EngineGone> {
-        let message = Message::Event(event, held);
-        self.appends.send(message).await.map_err(|_| EngineGone)
-    }
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        let Some(last_word) = self.last_word.take() else {
-            return;
-        };
-        // An engine that has ended has forgotten everybody already, and a runtime that has ended has no engine.
-        if let Err(mpsc::error::TrySendError::Full(last_word)) = self.requests.try_send(last_word)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let requests = self.requests.clone();
-            runtime.spawn(async move {
-                let _ = requests.send(last_word).await;
-            });
-        }
-    }
 }
 
 impl Engine {
@@ -214,6 +104,7 @@ impl Driver {
 
     async fn turn(&mut self, mailboxes: &mut Mailboxes, done: &mut Done) -> End {
         let mut open = Open { appends: true, requests: true };
+        mailboxes.show_keyed(self.engine.broker.keyed_topics());
         loop {
             let clock = self.engine.clock;
             let deadline = self.engine.broker.next_deadline();
@@ -245,6 +136,8 @@ impl Driver {
             self.take_more(mailboxes);
             // In every turn: while there is always a message, the last arm is never reached.
             self.engine.broker.handle_deadlines(clock.mono(), clock.wall(), &mut self.effects);
+            // Before whoever changed a topic is answered.
+            mailboxes.show_keyed(self.engine.broker.keyed_topics());
             self.carry_out();
             if self.write_next().is_err() {
                 return End::Failed;
@@ -361,10 +254,10 @@ impl Driver {
     }
 
     fn read_groups(&self, read: GroupsRead) {
-        let reader = self.engine.reader.clone();
+        let folder = self.engine.folder.clone();
         let done = self.groups_done.clone();
         tokio::task::spawn_blocking(move || {
-            let (chunk, skipped) = read.run(&mut |piece| read_piece(&reader, piece));
+            let (chunk, skipped) = read.run(&mut |piece| read_piece(&folder, piece));
             let partition = chunk.partition();
             if chunk.failed() {
                 tracing::error!(
@@ -409,59 +302,4 @@ impl Driver {
 struct Open {
     appends: bool,
     requests: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn whoever_is_dropped_leaves() {
-        let (handle, mut mailboxes) = mailboxes();
-        let opening = handle.open(1);
-        let known = async {
-            let Some(Message::Open { client, done, .. }) = mailboxes.requests.recv().await else {
-                panic!("nobody opened");
-            };
-            done.send(()).unwrap();
-            client
-        };
-        let (client, id) = tokio::join!(opening, known);
-        drop(client.unwrap());
-        assert!(
-            matches!(mailboxes.requests.try_recv(), Ok(Message::Close(closed)) if closed == id)
-        );
-        let (session, leaving) = handle.open_session();
-        drop(leaving);
-        assert!(matches!(
-            mailboxes.requests.try_recv(),
-            Ok(Message::Event(Event::SessionGone(gone), _)) if gone == session
-        ));
-    }
-
-    #[tokio::test]
-    async fn a_full_mailbox_and_an_opening_that_is_cut_off_leave_nobody_behind() {
-        let (handle, mut mailboxes) = mailboxes();
-        let mut openings: Vec<_> = (0..MAILBOX_LEN + 3).map(|_| Box::pin(handle.open(1))).collect();
-        for opening in &mut openings {
-            let opened = tokio::time::timeout(std::time::Duration::ZERO, opening.as_mut()).await;
-            assert!(opened.is_err(), "nobody confirms it");
-        }
-        assert!(handle.requests.try_send(Message::Close(ClientId(0))).is_err(), "it is full");
-        drop(openings);
-        let mut there = std::collections::BTreeSet::new();
-        let mut closed = 0;
-        while closed < MAILBOX_LEN + 3 {
-            // What did not fit comes as there is room.
-            match mailboxes.requests.recv().await {
-                Some(Message::Open { client, .. }) => assert!(there.insert(client.0)),
-                Some(Message::Close(client)) => {
-                    there.remove(&client.0);
-                    closed += 1;
-                }
-                other => panic!("neither opened nor closed: {other:?}"),
-            }
-        }
-        assert!(there.is_empty(), "{there:?} were never closed");
-    }
 }

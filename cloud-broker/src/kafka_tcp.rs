@@ -21,9 +21,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::engine::{EngineGone, EngineHandle};
+use crate::log_folder::LogFolder;
 use crate::memory::{MemoryBudget, RequestMemory};
 use crate::metrics;
-use crate::wal_file::WalReader;
 use respond::Responder;
 
 pub(crate) use respond::read_piece;
@@ -54,7 +54,7 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct KafkaShared {
     pub(crate) engine: EngineHandle,
-    pub(crate) reader: WalReader,
+    pub(crate) folder: LogFolder,
     pub(crate) request_memory: RequestMemory,
     /// For records that are gathered for responses.
     pub(crate) response_memory: MemoryBudget,
@@ -223,7 +223,7 @@ impl<R: AsyncRead + Unpin> RequestReader<'_, R> {
         let permit = memory.frame(length).await;
         let frame = self.read_rest(head, length).await?;
         let held = memory.decoding(permit, length).await;
-        match receive(&frame, &self.host)? {
+        match receive(&frame, &self.host, &self.shared.engine.keyed_topics())? {
             Received::Reply(bytes) => room.send(InFlight::Reply(bytes)),
             Received::Ask(info, request) => {
                 metrics::kafka_request(api_name(&request));

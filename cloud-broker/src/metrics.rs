@@ -5,6 +5,8 @@ use std::time::Duration;
 use broker_core::BrokerStats;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use crate::log_folder::{DiskSpace, SpaceReport};
+
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
@@ -27,6 +29,9 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+const DISK_BELOW_FLOOR: &str = "culvert_broker_disk_below_floor";
+const DISK_FREE_BYTES: &str = "culvert_broker_disk_free_bytes";
+const DISK_TOTAL_BYTES: &str = "culvert_broker_disk_total_bytes";
 const KAFKA_CONNECTIONS: &str = "culvert_broker_kafka_connections";
 const KAFKA_CONNECTIONS_REFUSED: &str = "culvert_broker_kafka_connections_refused_total";
 const KAFKA_PROTOCOL_ERRORS: &str = "culvert_broker_kafka_protocol_errors_total";
@@ -39,10 +44,14 @@ const UPLINK_FRAMES: &str = "culvert_broker_uplink_frames_total";
 const UPLINK_PROTOCOL_ERRORS: &str = "culvert_broker_uplink_protocol_errors_total";
 const UPLINK_SESSIONS: &str = "culvert_broker_uplink_sessions";
 const WAL_BYTES: &str = "culvert_broker_wal_bytes_total";
+const WAL_FILES_POSSIBLE: &str = "culvert_broker_wal_files_possible";
 const WAL_SYNC_SECONDS: &str = "culvert_broker_wal_sync_seconds";
 
 /// All of them, by name.
 pub const METRICS: &[Metric] = &[
+    gauge_of(DISK_BELOW_FLOOR, "Whether too little of the disk is free to take anything in."),
+    gauge_of(DISK_FREE_BYTES, "Bytes of the log's disk that are free."),
+    gauge_of(DISK_TOTAL_BYTES, "Bytes of the log's disk."),
     gauge_of(KAFKA_CONNECTIONS, "Kafka connections that are open."),
     counter_of(
         KAFKA_CONNECTIONS_REFUSED,
@@ -64,6 +73,7 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge_of(UPLINK_SESSIONS, "Uplink sessions that have their WELCOME."),
     counter_of(WAL_BYTES, "Bytes given to the write-ahead log."),
+    gauge_of(WAL_FILES_POSSIBLE, "WAL files that can still be made, up to 64."),
     Metric {
         name: WAL_SYNC_SECONDS,
         kind: MetricKind::Histogram,
@@ -99,6 +109,16 @@ pub(crate) fn writing(bytes: usize) {
 
 pub(crate) fn synced(after: Duration) {
     histogram!(WAL_SYNC_SECONDS).record(after.as_secs_f64());
+}
+
+pub(crate) fn disk(disk: &DiskSpace) {
+    gauge!(DISK_FREE_BYTES).set(disk.free as f64);
+    gauge!(DISK_TOTAL_BYTES).set(disk.total as f64);
+}
+
+pub(crate) fn room(report: &SpaceReport) {
+    gauge!(DISK_BELOW_FLOOR).set(if report.below_floor { 1.0 } else { 0.0 });
+    gauge!(WAL_FILES_POSSIBLE).set(report.files as f64);
 }
 
 pub(crate) fn kafka_request(api: &'static str) {

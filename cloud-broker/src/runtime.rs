@@ -13,12 +13,10 @@
 //! goes, which then finishes what is staged and lets go of the disk.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use broker_coordinator::GroupSettings;
-use broker_core::{Broker, BrokerError, BrokerSettings, Identity, Image, StoredError};
-use broker_log::LogSettings;
+use broker_core::{Broker, BrokerError, BrokerSettings, StoredError};
 use process::{
     Clock, ListenError, ListenerSpec, Probe, Protection, Shutdown, ShutdownTrigger, bind_tcp,
     bind_udp, require_safe,
@@ -26,21 +24,19 @@ use process::{
 use quinn::{Endpoint, TokioRuntime};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use wire::ids::Incarnation;
 
 use crate::config::{HostPort, KAFKA_FLAG, QUIC_FLAG, Settings, SettingsError};
-use crate::control_store::{ControlStore, Stored};
-use crate::engine::{Engine, WAL_EVENTS_LEN, mailboxes};
+use crate::data_folder::OpenedData;
+use crate::engine::{Engine, log_events, mailboxes};
 use crate::health::Health;
 use crate::ingest_quic::{self, UplinkShared};
 use crate::kafka_tcp::{self, KafkaShared};
+use crate::log_folder::WalError;
 use crate::memory::{MemoryBudget, RequestMemory};
 use crate::metrics;
-use crate::quic_keys::{QuicKeys, QuicKeysError};
+use crate::quic_keys::QuicKeysError;
 use crate::tls::{self, TlsError};
-use crate::wal_file::{self, OpenedWal, WalError, WalEvent};
 
 /// Why the broker does not start. Each says what the operator has to change.
 #[derive(Debug, Error)]
@@ -149,16 +145,16 @@ pub async fn start(
     // Listeners first: a busy port is found before the log is touched, and clients wait in the kernel's queue.
     let listeners = Listeners::bind(&settings)?;
     let tls = tls::server_config(&settings.tls)?;
-    let (wal_sender, wal_events) = mpsc::channel(WAL_EVENTS_LEN);
+    let (log_events, wal_events, space) = log_events();
     let opening = {
         let (settings, clock) = (settings.clone(), clock);
-        tokio::task::spawn_blocking(move || OpenedData::open(&settings, clock, wal_sender))
+        tokio::task::spawn_blocking(move || OpenedData::open(&settings, clock, log_events))
     };
     let data = opening.await.map_err(std::io::Error::other)??;
     let broker = Broker::new(
         broker_settings(&settings, listeners.kafka_address),
         &data.identity,
-        data.wal.log,
+        data.log.log,
         data.image,
     )?;
     let endpoint = Endpoint::new(
@@ -176,15 +172,17 @@ pub async fn start(
         clock,
         control: Arc::new(data.control),
         health: Arc::clone(&health),
-        reader: data.wal.reader.clone(),
+        folder: data.log.folder.clone(),
+        keeper: data.log.keeper,
+        space,
         trigger,
         wal_events,
-        writer: data.wal.writer,
+        writer: data.log.writer,
     };
     let request_memory = RequestMemory::new(settings.request_memory_bytes);
     let kafka = KafkaShared {
         engine: handle.clone(),
-        reader: data.wal.reader,
+        folder: data.log.folder,
         request_memory: request_memory.clone(),
         response_memory: MemoryBudget::new(settings.request_memory_bytes),
         connections_max: settings.kafka_connections_max,
@@ -225,79 +223,6 @@ impl Listeners {
     }
 }
 
-/// What is in the data folder.
-struct OpenedData {
-    wal: OpenedWal,
-    identity: Identity,
-    control: ControlStore,
-    image: Image,
-    keys: QuicKeys,
-}
-
-impl OpenedData {
-    /// Opens everything. Blocks while the log is replayed.
-    fn open(
-        settings: &Settings,
-        clock: Clock,
-        wal_events: mpsc::Sender<WalEvent>,
-    ) -> Result<Self, StartError> {
-        let identity = Identity { incarnation: Incarnation(random()?), id_seed: random()? };
-        let log_settings = LogSettings {
-            wal_file_bytes: settings.wal_file_bytes,
-            tail_bytes: settings.tail_bytes,
-            ..LogSettings::default()
-        };
-        // The WAL's lock keeps other processes out of the whole folder.
-        let wal = wal_file::open(
-            &settings.data_dir.join("wal"),
-            &log_settings,
-            identity.incarnation,
-            clock.wall(),
-            move |event| {
-                // An engine that has ended hears nothing any more.
-                let _ = wal_events.blocking_send(event);
-            },
-        )?;
-        tracing::info!(
-            files = wal.report.files,
-            slots = wal.report.slots,
-            torn_tail = ?wal.report.torn_tail,
-            "the log is open"
-        );
-        let failed =
-            |error: crate::control_store::ControlError| StartError::Control(error.to_string());
-        let control = ControlStore::open(&settings.data_dir.join("ctl")).map_err(failed)?;
-        let stored = first_or_stored(&control).map_err(|error| match error {
-            MetadataError::Control(error) => failed(error),
-            MetadataError::Entropy(error) => StartError::Entropy(error),
-        })?;
-        Ok(Self {
-            wal,
-            identity,
-            image: Image::load(stored.version, &stored.content)?,
-            control,
-            keys: QuicKeys::load_or_make(Path::new(&settings.data_dir))?,
-        })
-    }
-}
-
-enum MetadataError {
-    Control(crate::control_store::ControlError),
-    Entropy(getrandom::Error),
-}
-
-/// What is stored, which on the first start is a cluster without topics.
-fn first_or_stored(control: &ControlStore) -> Result<Stored, MetadataError> {
-    if let Some(stored) = control.get().map_err(MetadataError::Control)? {
-        return Ok(stored);
-    }
-    let mut cluster = [0; 16];
-    getrandom::fill(&mut cluster).map_err(MetadataError::Entropy)?;
-    let content = Image::first(cluster);
-    let version = control.cas(0, &content).map_err(MetadataError::Control)?;
-    Ok(Stored { version, content })
-}
-
 fn broker_settings(settings: &Settings, kafka_address: SocketAddr) -> BrokerSettings {
     let advertised = settings.kafka_advertise.clone();
     let advertised = advertised.unwrap_or_else(|| HostPort {
@@ -322,10 +247,4 @@ fn broker_settings(settings: &Settings, kafka_address: SocketAddr) -> BrokerSett
         },
         retention: settings.retention,
     }
-}
-
-fn random<const N: usize>() -> Result<[u8; N], StartError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(StartError::Entropy)?;
-    Ok(bytes)
 }

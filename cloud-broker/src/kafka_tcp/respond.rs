@@ -16,9 +16,9 @@ use tokio::time::timeout;
 
 use super::{ConnectionEnd, InFlight, KafkaShared};
 use crate::engine::{Client, EngineGone};
+use crate::log_folder::LogFolder;
 use crate::memory::Held;
 use crate::metrics;
-use crate::wal_file::WalReader;
 
 /// A client must take something within this time, or it is taken for gone and its memory is freed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,7 +64,7 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
             Answer::Fetch(answer) => {
                 let memory = &self.shared.response_memory;
                 held = memory.acquire(answer.gathered_bytes()).await;
-                gather(&self.shared.reader, answer).await?.into()
+                gather(&self.shared.folder, answer).await?.into()
             }
             Answer::Lookup(answer) => self.look_up(token, answer).await?.into(),
             // The engine answers in kind; a connection never asks what only gateways ask.
@@ -98,7 +98,7 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
         mut answer: LookupAnswer,
     ) -> Result<broker_kafka::generated::list_offsets::ListOffsetsResponse, ConnectionEnd> {
         loop {
-            let request = match advance(&self.shared.reader, answer).await? {
+            let request = match advance(&self.shared.folder, answer).await? {
                 LookupProgress::Done(response) => return Ok(response),
                 LookupProgress::Again(request) => request,
             };
@@ -146,27 +146,27 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
 
 /// Reads what a fetch gets, on a thread that may block if there are files to read.
 async fn gather(
-    reader: &WalReader,
+    folder: &LogFolder,
     answer: FetchAnswer,
 ) -> Result<broker_kafka::generated::fetch::FetchResponse, ConnectionEnd> {
     if !answer.has_files() {
         return Ok(answer.into_response(&mut |_| Err(PieceLost::Unreadable)));
     }
-    let reader = reader.clone();
-    let gathering = move || answer.into_response(&mut |piece| read_piece(&reader, piece));
+    let folder = folder.clone();
+    let gathering = move || answer.into_response(&mut |piece| read_piece(&folder, piece));
     blocking(gathering).await
 }
 
 /// Looks into runs, on a thread that may block if there are any.
 async fn advance(
-    reader: &WalReader,
+    folder: &LogFolder,
     answer: LookupAnswer,
 ) -> Result<LookupProgress, ConnectionEnd> {
     if !answer.has_searches() {
         return Ok(answer.advance(&mut |_| Err(PieceLost::Unreadable)));
     }
-    let reader = reader.clone();
-    let advancing = move || answer.advance(&mut |piece| read_piece(&reader, piece));
+    let folder = folder.clone();
+    let advancing = move || answer.advance(&mut |piece| read_piece(&folder, piece));
     blocking(advancing).await
 }
 
@@ -179,8 +179,8 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Reads a piece of the log; blocks. A failure is counted and logged.
-pub(crate) fn read_piece(reader: &WalReader, piece: &Piece) -> Result<PieceRead, PieceLost> {
-    piece.read(&mut reader.clone()).map_err(|failed| {
+pub(crate) fn read_piece(folder: &LogFolder, piece: &Piece) -> Result<PieceRead, PieceLost> {
+    piece.read(&mut folder.clone()).map_err(|failed| {
         metrics::read_error();
         tracing::error!("a read of the log failed: {failed}");
         PieceLost::from(&failed)

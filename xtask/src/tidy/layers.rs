@@ -11,9 +11,21 @@ use crate::command::{cargo, output, workspace_root};
 
 /// What each package may depend on among ours, in any kind of dependency. A trailing `*` stands for any ending.
 const DIRECTIONS: &[(&str, &[&str])] = &[
+    ("bench", &["broker-kafka", "broker-log", "cloud-broker", "wire"]),
     ("broker-core", &["broker-*", "wire"]),
     ("broker-*", &["wire"]),
-    ("cli", &["broker-kafka", "cloud-broker", "device-sdk", "edge-gateway", "process", "wire"]),
+    (
+        "cli",
+        &[
+            "broker-kafka",
+            "broker-log",
+            "cloud-broker",
+            "device-sdk",
+            "edge-gateway",
+            "process",
+            "wire",
+        ],
+    ),
     ("cloud-broker", &["broker-*", "process", "wire"]),
     ("device-sdk", &["wire"]),
     ("e2e", &["wire"]),

@@ -36,6 +36,7 @@ use broker_log::{PartitionKey, Piece, PieceRead, ReadFailed, TopicNo};
 use wire::ids::{Partition, TopicId};
 use wire::offset::LeaderEpoch;
 
+use crate::keyed_topics::KeyedTopics;
 use crate::metadata::{Image, Topic};
 
 pub use admin::{AdminAnswer, AdminRequest};
@@ -77,13 +78,13 @@ impl KafkaRequest {
     /// Prepares a request for the broker. This is where batches are checked: call it on the connection's task.
     /// `None` for an API that the broker has no part in.
     #[must_use]
-    pub fn prepare(version: i16, request: Request) -> Option<Self> {
+    pub fn prepare(version: i16, request: Request, keyed: &KeyedTopics) -> Option<Self> {
         match request {
             Request::Fetch(fetch) => Some(Self::Fetch(FetchQuery::new(version, &fetch))),
             Request::ListOffsets(list) => Some(Self::Lookup(LookupQuery::new(version, &list))),
             Request::Metadata(request) => Some(Self::Metadata(MetadataQuery { version, request })),
             Request::Produce(produce) => {
-                Some(Self::Produce(CheckedProduce::new(version, &produce)))
+                Some(Self::Produce(CheckedProduce::new(version, &produce, keyed)))
             }
             other => AdminRequest::new(version, &other)
                 .map(Self::Admin)
@@ -117,6 +118,14 @@ impl TopicName {
     /// A copy, which does not keep the request's frame.
     pub(crate) fn new(name: &Text, id: Uuid, by: NamedBy) -> Self {
         Self { name: name.detached(), id, by }
+    }
+
+    /// The topic's id, if the request names it by that.
+    pub(crate) fn by_id(&self) -> Option<TopicId> {
+        match self.by {
+            NamedBy::Id => Some(TopicId::from(self.id)),
+            NamedBy::Name => None,
+        }
     }
 
     pub(crate) fn find<'a>(&self, image: &'a Image) -> Result<&'a Topic, ErrorCode> {

@@ -16,6 +16,8 @@ mod groups;
 mod handlers;
 mod ids;
 mod ingest;
+mod kafka_records;
+mod keyed_topics;
 mod metadata;
 #[cfg(not(feature = "mutants"))]
 mod mutant;
@@ -44,6 +46,8 @@ pub use ingest::{
     AppendRequest, HelloRequest, RequestError, SESSION_BYTES_MAX, SESSION_FRAMES_MAX, SHARDS,
     UplinkAnswer, UplinkRequest,
 };
+pub use kafka_records::KafkaRecords;
+pub use keyed_topics::KeyedTopics;
 pub use metadata::{
     ControlWrite, DELETED_TOPICS_MAX, IMAGE_BYTES_MAX, Image, PARTITIONS_MAX, StoredError,
     TOPIC_PARTITIONS_MAX, TOPICS_MAX,

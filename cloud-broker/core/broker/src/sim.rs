@@ -169,7 +169,7 @@ impl Sim {
 
     pub(crate) fn request(&mut self, version: i16, request: Request) -> Asker {
         let asker = self.asker(1);
-        let request = KafkaRequest::prepare(version, request).unwrap();
+        let request = KafkaRequest::prepare(version, request, self.broker.keyed_topics()).unwrap();
         self.handle(Event::Kafka(asker, request));
         asker
     }
@@ -219,7 +219,7 @@ impl Sim {
                 Job::Rewrite(_) => "rewrite",
                 Job::Compact(_) => "compact",
             });
-            let result = job.run(&mut self.disk, &mut Unpaced);
+            let result = job.run(&mut self.disk, &mut Unpaced, &crate::KafkaRecords);
             let damaged = self.broker.job_done(self.now, self.wall, result, &mut self.effects);
             assert!(damaged.is_empty(), "{damaged:?}");
             self.sort();

@@ -1,6 +1,7 @@
 mod changes;
 mod damage;
 mod idempotence;
+mod keyed;
 mod lookups;
 mod records;
 mod topics;
@@ -64,14 +65,14 @@ fn produce_is_answered_when_durable_and_wakes_a_fetch() {
     sim.commit();
     assert_eq!(sim.produced(second).base_offset, 2);
     assert_eq!(sim.broker.stats().parked_answers, 0);
-    assert_eq!(sim.broker.next_deadline(), None);
+    assert_eq!(sim.broker.fetches.next_deadline(), None);
 }
 
 #[test]
 fn a_fetch_waits_no_longer_than_it_said() {
     let mut sim = Sim::with_topic(1 << 20, "t");
     let fetching = sim.request(12, Request::from(fetch("t", 0, 0)));
-    let deadline = sim.broker.next_deadline().unwrap();
+    let deadline = sim.broker.fetches.next_deadline().unwrap();
     assert_eq!(deadline, sim.now + 500);
     // Another partition of the topic is none of its business.
     let other = sim.produce("t", 1, batch(&["x"], 1));
@@ -244,6 +245,7 @@ fn what_a_produce_request_is_refused() {
         (9, attributes(RecordBatchHeader::CONTROL), E::InvalidRecord),
         (9, attributes(RecordBatchHeader::TRANSACTIONAL), E::InvalidTxnState),
         (9, attributes(RecordBatchHeader::LOG_APPEND_TIME), E::InvalidTimestamp),
+        (9, attributes(RecordBatchHeader::DELETE_HORIZON), E::InvalidRecord),
         (9, with_pid(0), E::None),
         (9, with_pid(1 << 62), E::InvalidProducerIdMapping),
         (9, changed(&with_pid(1), |b| b[51] = 0x80), E::InvalidRecord),

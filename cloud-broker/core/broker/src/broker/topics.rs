@@ -13,6 +13,7 @@ use crate::handlers::create_partitions::{self, CreatePartitionsQuery};
 use crate::handlers::create_topics::{self, CreateTopicsQuery};
 use crate::handlers::delete_topics::{self, DeleteTopicsQuery};
 use crate::handlers::{DeleteRecordsQuery, InitProducerIdAnswer, InitProducerIdQuery};
+use crate::keyed_topics::KeyedTopics;
 use crate::metadata::{Ticket, Topic};
 
 impl Broker {
@@ -158,6 +159,7 @@ impl Broker {
 
     pub(super) fn control_stored(&mut self, wall: UnixMs, version: u64, out: &mut Vec<Effect>) {
         let changes = self.metadata.stored(version);
+        KeyedTopics::update(&mut self.keyed_topics, &changes, &self.settings.retention);
         for topic in changes.made.iter().chain(&changes.changed) {
             // The metadata's limit on partitions is far below the log's, so there is room; were there none, reads and
             // appends of the missing partition would say that it is unknown.

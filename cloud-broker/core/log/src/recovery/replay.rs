@@ -14,7 +14,7 @@ use crate::checkpoint::ReplayFrom;
 use crate::ids::{SlotNo, TopicNo};
 use crate::job::UnitRun;
 use crate::mutant::{self, Mutant};
-use crate::partition::{PartitionLog, Run};
+use crate::partition::Run;
 use crate::producer::{ProducerBatch, Producers};
 use crate::slot::{ControlBody, ExpectedSlot, RunEntry, Slot, SlotBody};
 use crate::unit::setsum_of_batch;
@@ -151,7 +151,7 @@ impl<'s, S: WalSource> Replay<'s, S> {
                 continue;
             }
             let partition = self.log.partitions.entry(entry.key);
-            let partition = partition.or_insert_with(PartitionLog::new);
+            let partition = partition.or_default();
             let is_dense = entry.base_offset == partition.next();
             if !is_dense || entry.last_offset.0 == i64::MAX {
                 return Err(inconsistent().into());

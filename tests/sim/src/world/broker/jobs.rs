@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use broker_core::KafkaRecords;
 use broker_core::{DiskSpace, Image};
 use broker_log::sim_disk::Death;
 use broker_log::{Job, JobDone, Pace, Proceed, Room};
@@ -90,7 +91,7 @@ impl World<'_> {
         if dies {
             self.broker.disk.die_after(self.rng.jobs.place(CALLS_OF_A_JOB), Death::Killed);
         }
-        let done = job.run(&mut self.broker.disk, &mut AtOnce);
+        let done = job.run(&mut self.broker.disk, &mut AtOnce, &KafkaRecords);
         if self.broker.disk.is_dead() {
             let crash = if self.rng.jobs.chance(50) { Crash::Killed } else { Crash::Power };
             self.crash_and_restart_broker(crash);

@@ -139,6 +139,57 @@ impl Sim {
 }
 
 #[test]
+fn deleted_records_are_gone_at_once_and_for_ever() {
+    let out_of_range = i16::from(ErrorCode::OffsetOutOfRange);
+    let mut sim = Sim::with_topic(0, "t");
+    sim.stores("t", &["a", "b", "c"]);
+    let asked = sim.request(2, delete("t", &[(0, 2)]).into());
+    assert_eq!(sim.reads("t", 1).0, out_of_range, "it is gone for readers");
+    assert_eq!(sim.reads("t", 2), (OK, 2, vec!["c".to_owned()]));
+    sim.commit();
+    assert!(!sim.answers.contains_key(&asked), "a crash would bring it back");
+    assert_eq!(sim.run_jobs(), ["checkpoint"]);
+    assert_eq!(sim.deletion(asked), [(0, 2, OK)]);
+    sim.restart();
+    assert_eq!(sim.reads("t", 1).0, out_of_range);
+    assert_eq!(lookups::look_up(&mut sim, 10, -2).offset, 2);
+    assert_eq!(sim.reads("t", 2), (OK, 2, vec!["c".to_owned()]));
+    // Everything; and what is asked for again is done already.
+    assert_eq!(sim.deletes("t", &[(0, HIGH_WATERMARK)]), [(0, 3, OK)]);
+    assert_eq!(sim.deletes("t", &[(0, 0), (0, 1)]), [(0, 3, OK), (0, 3, OK)]);
+    sim.restart();
+    assert_eq!(sim.reads("t", 3), (OK, 3, Vec::new()));
+    sim.stores("t", &["d"]);
+    assert_eq!(sim.reads("t", 3), (OK, 3, vec!["d".to_owned()]));
+}
+
+#[test]
+fn a_deletion_that_takes_too_long_is_said_to_have() {
+    let mut sim = Sim::with_topic(0, "t");
+    sim.stores("t", &["a", "b"]);
+    let asked = sim.request(2, delete("t", &[(0, 1), (9, 0)]).into());
+    let left = sim.request(2, delete("t", &[(0, 2)]).into());
+    let gone = sim.asker(7);
+    let keyed = sim.broker.keyed_topics();
+    let request = crate::KafkaRequest::prepare(2, delete("t", &[(0, 2)]).into(), keyed).unwrap();
+    sim.handle(Event::Kafka(gone, request));
+    assert_eq!(sim.broker.stats().parked_answers, 3);
+    sim.handle(Event::ClientGone(gone.client));
+    assert_eq!(sim.broker.stats().parked_answers, 2);
+    sim.wait_ms(29_999);
+    assert!(sim.answers.is_empty());
+    sim.wait_ms(1);
+    let unknown = i16::from(ErrorCode::UnknownTopicOrPartition);
+    let timed_out = i16::from(ErrorCode::RequestTimedOut);
+    assert_eq!(sim.deletion(asked), [(0, -1, timed_out), (9, -1, unknown)]);
+    assert_eq!(sim.deletion(left), [(0, -1, timed_out)]);
+    // It happens all the same.
+    assert_eq!(sim.run_jobs(), ["checkpoint"]);
+    assert!(sim.answers.is_empty());
+    assert_eq!(sim.reads("t", 2), (OK, 2, Vec::new()));
+}
+
+#[test]
 fn what_is_not_deleted() {
     use ErrorCode as E;
     let mut sim = Sim::with_topic(0, "t");

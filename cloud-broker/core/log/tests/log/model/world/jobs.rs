@@ -1,5 +1,6 @@
 //! Jobs of the engine: taken, run and given back at moments of their own.
 
+use broker_log::plain_records::PlainRecords;
 use broker_log::sim_disk::{DiskError, Trouble};
 use broker_log::{Job, JobDone, Pace, Proceed};
 
@@ -63,7 +64,7 @@ impl World {
         if let Some((calls, trouble)) = fails {
             self.disk.fail_after(calls, trouble);
         }
-        let done = job.run(&mut self.disk, &mut Steps(pace));
+        let done = job.run(&mut self.disk, &mut Steps(pace), &PlainRecords);
         self.disk.stop_failing();
         if self.disk.is_dead() {
             return Err(DiskError::Died);

@@ -1,36 +1,48 @@
-use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, channel};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
-use broker_log::{FirstBatch, PartitionKey, TopicNo};
+use broker_log::{FileNo, FirstBatch, LogSettings, PartitionKey, TopicNo};
 use bytes::Bytes;
 use tempfile::TempDir;
-use wire::ids::{Partition, ProducerId};
+use wire::ids::{Incarnation, Partition, ProducerId};
 use wire::offset::Offset;
 use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder};
 use wire::seq::{StreamEpoch, StreamSeq};
+use wire::time::UnixMs;
 
-use super::writer::WriterStopped;
+use super::wal_writer::WriterStopped;
 use super::*;
 
 const KEY: PartitionKey = PartitionKey { topic_no: TopicNo(0), partition: Partition(0) };
 const FILE_BYTES: u32 = 64 << 10;
 const VALUE_BYTES: usize = 9_000;
 
+const SPACE: SpaceSettings = SpaceSettings { file_bytes: FILE_BYTES, ready_files: 2, floor: 0 };
+
 /// A broker's log on disk, with nothing around it.
 struct Process {
-    wal: OpenedWal,
+    wal: OpenedLog,
     events: Receiver<WalEvent>,
 }
 
+#[derive(Debug, Clone)]
+struct Events(Sender<WalEvent>);
+
+impl Listener for Events {
+    fn wal(&mut self, event: WalEvent) {
+        self.0.send(event).unwrap();
+    }
+
+    fn space(&mut self, _: SpaceReport) {}
+}
+
 impl Process {
-    fn start(folder: &Path, life: u8) -> Result<Self, WalError> {
+    fn start(root: &Path, life: u8) -> Result<Self, WalError> {
         let settings =
             LogSettings { wal_file_bytes: FILE_BYTES, tail_bytes: 0, ..LogSettings::default() };
         let (sender, events) = channel();
-        let wal = open(folder, &settings, Incarnation([life; 16]), UnixMs(1), move |event| {
-            sender.send(event).unwrap();
-        })?;
+        let incarnation = Incarnation([life; 16]);
+        let wal = open(root, &settings, SPACE, incarnation, UnixMs(1), Events(sender))?;
         let mut process = Self { wal, events };
         process.wal.log.register_partition(KEY).unwrap();
         Ok(process)
@@ -53,7 +65,7 @@ impl Process {
         let end = self.wal.log.offsets(KEY).unwrap().high_watermark;
         let read = |offset| {
             let plan = self.wal.log.read(KEY, Offset(offset), 1, FirstBatch::Always);
-            let part = plan.unwrap().pieces[0].read(&mut self.wal.reader.clone()).unwrap();
+            let part = plan.unwrap().pieces[0].read(&mut self.wal.folder.clone()).unwrap();
             let bytes = &part.batches[0];
             *bytes.last_chunk::<2>().unwrap().first().unwrap()
         };
@@ -75,19 +87,19 @@ fn batch(name: u8) -> Bytes {
     sealed.unwrap().into()
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
-    let mut names: Vec<String> = entries.map(name).collect();
-    names.retain(|name| name.ends_with(".wal"));
-    names.sort();
-    names
+fn wal_file(root: &Path, file_no: u64) -> PathBuf {
+    Folders::new(root).wal_file(FileNo(file_no))
+}
+
+fn wal_files(root: &Path) -> Vec<PathBuf> {
+    let is_wal = |path: &Path, _| names::file_no_of(path).map(|_| path.to_owned());
+    entries(&root.join("wal"), is_wal).unwrap()
 }
 
 #[test]
 fn what_was_written_is_there_after_every_restart() {
     let dir = TempDir::new().unwrap();
-    let folder = dir.path().join("data/wal");
+    let folder = dir.path().join("data");
     let mut expected = Vec::new();
     for life in 1..=4 {
         let mut process = Process::start(&folder, life).unwrap();
@@ -100,7 +112,7 @@ fn what_was_written_is_there_after_every_restart() {
         }
         assert_eq!(process.names(), expected);
     }
-    assert!(names_in(&folder).len() > 8, "files were filled: {:?}", names_in(&folder));
+    assert!(wal_files(&folder).len() > 8, "files were filled: {:?}", wal_files(&folder));
 }
 
 #[test]
@@ -121,7 +133,7 @@ fn a_torn_tail_is_dropped_and_damage_before_it_is_refused() {
         process.append(name);
     }
     drop(process);
-    let path = file_path(dir.path(), FileNo(0));
+    let path = wal_file(dir.path(), 0);
     let whole = fs::read(&path).unwrap();
     // Header, OPEN, then slots of three blocks each.
     let slot = |n: usize| 2 * 4096 + n * 3 * 4096;
@@ -147,21 +159,22 @@ fn a_torn_tail_is_dropped_and_damage_before_it_is_refused() {
 #[test]
 fn a_failed_write_is_the_last_event() {
     let dir = TempDir::new().unwrap();
-    let folder = dir.path().join("wal");
-    let mut process = Process::start(&folder, 1).unwrap();
-    fs::remove_dir_all(&folder).unwrap();
+    let Process { wal, events } = Process::start(dir.path(), 1).unwrap();
+    let OpenedLog { mut log, writer, keeper, .. } = wal;
+    // It could report too.
+    drop(keeper);
+    fs::remove_dir_all(dir.path().join("wal")).unwrap();
     // Files that are open go on existing; the next one cannot be made.
     let error = loop {
-        let log = &mut process.wal.log;
         log.append(UnixMs(2), KEY, batch(1)).unwrap();
-        process.wal.writer.write(log.take_slot().unwrap()).unwrap();
-        match process.events.recv().unwrap() {
+        writer.write(log.take_slot().unwrap()).unwrap();
+        match events.recv().unwrap() {
             WalEvent::Durable(slot_no) => drop(log.slot_durable(slot_no)),
             WalEvent::Failed(error) => break error,
         }
     };
-    assert!(error.to_string().starts_with("cannot make "), "{error}");
-    assert!(process.events.recv().is_err(), "the thread has ended");
+    assert!(matches!(error, WalError::Store(_)), "{error}");
+    assert!(events.recv().is_err(), "the thread has ended");
     let slot = broker_log::SlotToWrite {
         slot_no: broker_log::SlotNo(99),
         new_file: None,
@@ -169,53 +182,15 @@ fn a_failed_write_is_the_last_event() {
         pos: 4096,
         bytes: Bytes::new(),
     };
-    assert_eq!(process.wal.writer.write(slot), Err(WriterStopped));
-}
-
-#[test]
-fn a_spare_becomes_the_next_file_and_leftovers_go() {
-    let dir = TempDir::new().unwrap();
-    fs::write(dir.path().join("0000000000000009.tmp"), b"half made").unwrap();
-    spare::prepare(dir.path(), FILE_BYTES, &AtomicBool::new(false)).unwrap();
-    let inode = fs::metadata(dir.path().join("spare")).unwrap().ino();
-    let mut process = Process::start(dir.path(), 1).unwrap();
-    process.append(1);
-    let first = fs::metadata(file_path(dir.path(), FileNo(0))).unwrap();
-    assert_eq!((first.ino(), first.len()), (inode, u64::from(FILE_BYTES)));
-    assert!(!dir.path().join("spare").exists());
-    assert!(!dir.path().join("0000000000000009.tmp").exists());
-    assert_eq!(process.names(), [1]);
-}
-
-#[test]
-fn a_stopped_spare_leaves_nothing_behind() {
-    let dir = TempDir::new().unwrap();
-    spare::prepare(dir.path(), FILE_BYTES, &AtomicBool::new(true)).unwrap();
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-}
-
-#[test]
-fn only_names_of_wal_files_are_numbers() {
-    for (name, expected) in [
-        ("000000000000001f.wal", Some(FileNo(31))),
-        ("000000000000001f.tmp", None),
-        ("1f.wal", None),
-        ("+00000000000001f.wal", None),
-        ("spare", None),
-        ("lock", None),
-    ] {
-        assert_eq!(file_no_of(Path::new(name)), expected, "{name}");
-    }
+    assert_eq!(writer.write(slot), Err(WriterStopped));
 }
 
 /// Each life reserves a file: without cutting the last one's, a broker that restarts often would fill its disk.
 #[test]
 fn a_life_that_is_over_gives_its_reserve_back() {
     let folder = TempDir::new().unwrap();
-    let used = || -> u64 {
-        let entries = fs::read_dir(folder.path()).unwrap();
-        entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
-    };
+    let used =
+        || -> u64 { entries(&folder.path().join("wal"), |_, len| Some(len)).unwrap().iter().sum() };
     let lives = 20;
     for life in 1..=lives {
         let mut process = Process::start(folder.path(), life).unwrap();

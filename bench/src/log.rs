@@ -1,0 +1,99 @@
+//! `bench log`: the log engine beside a raw file with group commit; then the broker's start and memory.
+
+mod closed_loop;
+mod engine;
+mod figures;
+mod process;
+mod raw;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use closed_loop::{Load, drive};
+use engine::Engine;
+use figures::{LogFigures, LogSample, Store};
+use raw::RawFile;
+
+use crate::records::RECORD_BYTES;
+use crate::usage::written_bytes;
+
+const PRODUCERS: [u32; 3] = [1, 100, 1_000];
+const PARTITIONS: [u32; 3] = [1, 12, 10_000];
+
+/// What to do.
+#[derive(Debug, clap::Args)]
+pub struct Plan {
+    /// How long each load runs, in seconds.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// How often each load runs; the medians are reported.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Bytes in the log when the broker's start is timed.
+    #[arg(long, default_value_t = 2 << 30)]
+    bytes: u64,
+    /// Leave the broker's start and memory out.
+    #[arg(long)]
+    no_process: bool,
+    /// Leave the engine and the raw file out.
+    #[arg(long)]
+    no_engine: bool,
+    /// The `cloud-broker` to measure.
+    #[arg(long, default_value = "target/release/cloud-broker")]
+    broker: PathBuf,
+}
+
+/// Measures everything.
+pub fn run(plan: &Plan, folder: &Path) -> Result<LogFigures> {
+    let mut samples = Vec::new();
+    if !plan.no_engine {
+        for _ in 0..plan.rounds {
+            for partitions in PARTITIONS {
+                for producers in PRODUCERS {
+                    let load = Load {
+                        producers,
+                        partitions,
+                        duration: Duration::from_secs_f64(plan.seconds),
+                    };
+                    for store in [Store::Raw, Store::Engine] {
+                        samples.push(sample(store, load, folder)?);
+                    }
+                }
+            }
+        }
+    }
+    let process = match plan.no_process {
+        true => None,
+        false => Some(process::measure(&plan.broker, folder, plan.bytes)?),
+    };
+    Ok(LogFigures::new(&samples, plan.rounds, process))
+}
+
+fn sample(store: Store, load: Load, folder: &Path) -> Result<LogSample> {
+    let before = written_bytes()?;
+    // Opened and made ready outside the time that is measured.
+    let driven = match store {
+        Store::Engine => drive(&mut Engine::open(folder, load.partitions)?, load)?,
+        Store::Raw => drive(&mut RawFile::open(folder)?, load)?,
+    };
+    let written = written_bytes()?.saturating_sub(before);
+    // The raw file's zeros are no part of what is compared.
+    let written = match store {
+        Store::Engine => written,
+        Store::Raw => written.saturating_sub(driven.prepared_bytes),
+    };
+    let records = driven.latencies.len() as f64;
+    let sample = LogSample {
+        store,
+        producers: load.producers,
+        partitions: load.partitions,
+        records_per_second: records / driven.elapsed.as_secs_f64(),
+        p50_ms: driven.percentile_ms(0.5),
+        p99_ms: driven.percentile_ms(0.99),
+        written_per_byte: written as f64 / (records * RECORD_BYTES as f64),
+    };
+    eprintln!("{sample}");
+    Ok(sample)
+}

@@ -1,0 +1,115 @@
+//! The log engine with the broker's own files and threads around it, but without its network.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow, bail};
+use broker_log::{LogSettings, PartitionKey, TopicNo};
+use bytes::Bytes;
+use cloud_broker::log_folder::{Listener, OpenedLog, SpaceReport, SpaceSettings, WalEvent, open};
+use wire::ids::Incarnation;
+use wire::partition::Partition;
+use wire::record_batch::RecordBatchHeader;
+use wire::time::UnixMs;
+
+use super::closed_loop::Commits;
+use crate::process::fresh;
+use crate::records::batch;
+
+const TOPIC: TopicNo = TopicNo(1);
+
+/// As the broker's own default.
+const READY_FILES: usize = 2;
+
+/// A log of one topic, open.
+#[derive(Debug)]
+pub struct Engine {
+    opened: OpenedLog,
+    events: Receiver<WalEvent>,
+    batch: Bytes,
+    folder: PathBuf,
+}
+
+impl Engine {
+    /// Opens an empty log in `folder`.
+    pub fn open(folder: &Path, partitions: u32) -> Result<Self> {
+        let folder = fresh(folder, "engine")?;
+        let settings = LogSettings::default();
+        let space = SpaceSettings {
+            file_bytes: settings.wal_file_bytes,
+            ready_files: READY_FILES,
+            floor: 0,
+        };
+        let (sender, events) = sync_channel(1);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let incarnation = Incarnation(since.as_nanos().to_le_bytes());
+        let listener = Events(sender);
+        let opened = open(&folder, &settings, space, incarnation, wall()?, listener);
+        let mut opened = opened.map_err(|error| anyhow!("{error}"))?;
+        for partition in 0..partitions {
+            opened.log.register_partition(key(partition))?;
+        }
+        Ok(Self { opened, events, batch: batch(1)?, folder })
+    }
+}
+
+impl Commits for Engine {
+    fn append(&mut self, partition: u32) -> Result<u64> {
+        // A connection checks what it has received.
+        let header = RecordBatchHeader::parse(&self.batch).map_err(|error| anyhow!("{error}"))?;
+        header.check_crc(&self.batch).map_err(|error| anyhow!("{error}"))?;
+        let appended = self.opened.log.append(wall()?, key(partition), self.batch.clone())?;
+        Ok(appended.slot_no.0)
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        match self.opened.log.take_slot() {
+            Some(slot) => Ok(self.opened.writer.write(slot)?),
+            None => Ok(()),
+        }
+    }
+
+    fn wait(&mut self) -> Result<u64> {
+        match self.events.recv().context("the WAL's thread has ended")? {
+            WalEvent::Durable(slot_no) => {
+                self.opened.log.slot_durable(slot_no);
+                Ok(slot_no.0)
+            }
+            WalEvent::Failed(error) => bail!("{error}"),
+        }
+    }
+
+    fn prepared_bytes(&self) -> u64 {
+        0
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // It is only in the way of the next one.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Hands on what the WAL's thread says.
+#[derive(Debug, Clone)]
+struct Events(SyncSender<WalEvent>);
+
+impl Listener for Events {
+    fn wal(&mut self, event: WalEvent) {
+        // Whoever has stopped listening has the figures.
+        let _ = self.0.send(event);
+    }
+
+    fn space(&mut self, _report: SpaceReport) {}
+}
+
+fn key(partition: u32) -> PartitionKey {
+    PartitionKey { topic_no: TOPIC, partition: Partition(partition) }
+}
+
+fn wall() -> Result<UnixMs> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    Ok(UnixMs(i64::try_from(since.as_millis())?))
+}

@@ -1,0 +1,106 @@
+//! Checkpoints: `ckpt/<incarnation>/<number>.ckpt`.
+
+use std::fs::{self, File};
+use std::io::Write;
+
+use broker_log::store::{CheckpointId, CheckpointStore};
+use bytes::Bytes;
+
+use super::names::{checkpoint_n_of, incarnation_of, tmp_of};
+use super::{LogFolder, StoreError, entries, remove_if_there, sync_folder};
+
+impl CheckpointStore for LogFolder {
+    type Error = StoreError;
+
+    fn checkpoints(&mut self) -> Result<Vec<CheckpointId>, StoreError> {
+        let mut found = Vec::new();
+        for incarnation in entries(&self.folders().checkpoint, |path, _| incarnation_of(path))? {
+            let numbered =
+                |path: &_, _| Some(CheckpointId { incarnation, n: checkpoint_n_of(path)? });
+            found.extend(entries(&self.folders().checkpoints_of(incarnation), numbered)?);
+        }
+        Ok(found)
+    }
+
+    fn get_checkpoint(&mut self, id: CheckpointId) -> Result<Bytes, StoreError> {
+        let path = self.folders().checkpoint_file(id);
+        let bytes = fs::read(&path).map_err(|e| StoreError::io("read", &path, e))?;
+        self.counters.add_read(bytes.len());
+        Ok(bytes.into())
+    }
+
+    fn put_checkpoint(&mut self, id: CheckpointId, parts: &[Bytes]) -> Result<(), StoreError> {
+        let folder = self.folders().checkpoints_of(id.incarnation);
+        if !folder.is_dir() {
+            fs::create_dir(&folder).map_err(|e| StoreError::io("make", &folder, e))?;
+            sync_folder(&self.folders().checkpoint)?;
+        }
+        let path = self.folders().checkpoint_file(id);
+        let tmp = tmp_of(&path);
+        let stored = (|| {
+            let mut file = File::create(&tmp).map_err(|e| StoreError::io("make", &tmp, e))?;
+            for part in parts {
+                file.write_all(part).map_err(|e| StoreError::io("write", &tmp, e))?;
+                self.counters.add_written(part.len());
+            }
+            file.sync_all().map_err(|e| StoreError::io("sync", &tmp, e))?;
+            fs::rename(&tmp, &path).map_err(|e| StoreError::io("rename", &tmp, e))
+        })();
+        if stored.is_err() {
+            // Its space may be what is missing; what remains is removed at the next start.
+            let _ = fs::remove_file(&tmp);
+        }
+        stored?;
+        sync_folder(&folder)
+    }
+
+    fn remove_checkpoint(&mut self, id: CheckpointId) -> Result<(), StoreError> {
+        remove_if_there(&self.folders().checkpoint_file(id))?;
+        // Only the last one's folder is empty.
+        let _ = fs::remove_dir(self.folders().checkpoints_of(id.incarnation));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+    use wire::ids::Incarnation;
+
+    use super::*;
+
+    #[test]
+    fn checkpoints_come_and_go_whole() {
+        let root = TempDir::new().unwrap();
+        let mut folder = LogFolder::for_tests(root.path());
+        let id = |life, n| CheckpointId { incarnation: Incarnation([life; 16]), n };
+        for id in [id(1, 7), id(1, 8), id(2, 9)] {
+            let parts = [Bytes::from_static(b"check"), Bytes::from(id.n.to_string())];
+            folder.put_checkpoint(id, &parts).unwrap();
+        }
+        let mut found = folder.checkpoints().unwrap();
+        found.sort();
+        assert_eq!(found, [id(1, 7), id(1, 8), id(2, 9)]);
+        assert_eq!(folder.get_checkpoint(id(1, 8)).unwrap(), "check8");
+        assert!(folder.get_checkpoint(id(2, 8)).is_err());
+        folder.remove_checkpoint(id(1, 8)).unwrap();
+        folder.remove_checkpoint(id(1, 8)).unwrap();
+        folder.remove_checkpoint(id(1, 7)).unwrap();
+        assert_eq!(folder.checkpoints().unwrap(), [id(2, 9)]);
+        assert!(!folder.folders().checkpoints_of(Incarnation([1; 16])).exists());
+    }
+
+    #[test]
+    fn a_checkpoint_that_cannot_be_stored_leaves_the_others() {
+        let root = TempDir::new().unwrap();
+        let mut folder = LogFolder::for_tests(root.path());
+        let id = |n| CheckpointId { incarnation: Incarnation([1; 16]), n };
+        folder.put_checkpoint(id(1), &[Bytes::from_static(b"one")]).unwrap();
+        // Its name is taken by something that no file can replace.
+        fs::create_dir(folder.folders().checkpoint_file(id(2))).unwrap();
+        assert!(folder.put_checkpoint(id(2), &[Bytes::from_static(b"two")]).is_err());
+        assert_eq!(folder.get_checkpoint(id(1)).unwrap(), "one");
+        let left = fs::read_dir(folder.folders().checkpoints_of(id(1).incarnation)).unwrap();
+        assert_eq!(left.count(), 2, "the first one and what stood in the way");
+    }
+}

@@ -1,0 +1,228 @@
+//! The thread that prepares files and looks at the disk.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::disk::Floor;
+use super::{DiskSpace, ReadyFile, SharedSpace, SpaceReport, State, StoreError, WRITTEN_EXTENSION};
+use crate::metrics;
+
+/// Others fill the disk too.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Zeros are written in pieces of this, with a pause between: 30 MB/s, which leaves the disk to the commits.
+const PIECE_BYTES: usize = 1 << 20;
+const PIECE_PAUSE: Duration = Duration::from_millis(33);
+
+/// More files than this are not told apart: it is enough.
+const FILES_MAX: u64 = 64;
+
+/// Keeps files ready for as long as it lives. Dropped, it waits for its thread, which ends at once unless the disk hangs.
+#[derive(Debug)]
+pub struct SpaceKeeper {
+    space: SharedSpace,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SpaceKeeper {
+    /// `on_report` is called on the keeper's thread, first with what there is now, then with whatever changes.
+    pub(in super::super) fn spawn(
+        space: SharedSpace,
+        on_report: impl FnMut(SpaceReport) + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let mut keeping = Keeping {
+            floor: Floor::new(space.settings.floor, space.settings.file_bytes),
+            space: Arc::clone(&space),
+            free: 0,
+            looked: None,
+            reported: None,
+            on_report,
+        };
+        keeping.look();
+        let thread = thread::Builder::new()
+            .name("wal-space".to_owned())
+            .spawn(move || keeping.run())
+            .map_err(|e| StoreError::io("start a thread for", &space.folder, e))?;
+        Ok(Self { space, thread: Some(thread) })
+    }
+
+    /// Ends without waiting: for a disk that hangs.
+    pub(crate) fn abandon(mut self) {
+        self.thread = None;
+    }
+}
+
+impl Drop for SpaceKeeper {
+    fn drop(&mut self) {
+        self.space.lock().stop = true;
+        self.space.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // It only ends early by a panic, which has been reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Keeping<R> {
+    space: SharedSpace,
+    floor: Floor,
+    free: u64,
+    looked: Option<Instant>,
+    reported: Option<SpaceReport>,
+    on_report: R,
+}
+
+impl<R: FnMut(SpaceReport)> Keeping<R> {
+    fn run(&mut self) {
+        let space = Arc::clone(&self.space);
+        loop {
+            self.look_if_due();
+            let mut state = space.lock();
+            if state.stop {
+                return;
+            }
+            let lacks = state.is_wanted && state.prepared() < space.settings.ready_files;
+            // Not out of the floor: checkpoints and rewriting need it to give space back.
+            if lacks && !state.cannot_make && !state.below_floor {
+                drop(state);
+                self.prepare();
+                continue;
+            }
+            let may_zero = state.is_wanted && !state.hand_over;
+            let unwritten = if may_zero { state.take_unwritten() } else { None };
+            if let Some(file) = unwritten {
+                state.is_zeroing = true;
+                drop(state);
+                self.zero(file);
+                continue;
+            }
+            self.wait(state, LOOK_INTERVAL);
+        }
+    }
+
+    /// Waits for a change, or until the disk is to be looked at.
+    fn wait(&self, state: MutexGuard<'_, State>, at_most: Duration) {
+        if !state.look {
+            let waited = self.space.changed.wait_timeout(state, at_most);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn look_if_due(&mut self) {
+        let asked = std::mem::take(&mut self.space.lock().look);
+        if asked || self.looked.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL) {
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        self.looked = Some(Instant::now());
+        match DiskSpace::of(&self.space.folder) {
+            Ok(disk) => {
+                metrics::disk(&disk);
+                self.free = disk.free;
+                let mut state = self.space.lock();
+                state.below_floor = self.floor.is_below(disk.free);
+                // Worth another try.
+                state.cannot_make = false;
+            }
+            Err(error) => tracing::warn!(%error, "what is left of the disk is not known"),
+        }
+        self.report();
+    }
+
+    fn report(&mut self) {
+        let state = self.space.lock();
+        let fits = match self.floor.above(self.free) / u64::from(self.space.settings.file_bytes) {
+            _ if state.cannot_make => 0,
+            fits => fits,
+        };
+        let report = SpaceReport {
+            made: state.made,
+            files: (fits + state.prepared() as u64).min(FILES_MAX),
+            below_floor: state.below_floor,
+        };
+        drop(state);
+        if self.reported != Some(report) {
+            metrics::room(&report);
+            (self.on_report)(report);
+            self.reported = Some(report);
+        }
+    }
+
+    fn prepare(&mut self) {
+        if let Err(error) = self.space.reserve_one() {
+            tracing::debug!(%error, "no WAL file can be prepared");
+            self.space.lock().cannot_make = true;
+        }
+        self.report();
+    }
+
+    fn zero(&mut self, mut file: ReadyFile) {
+        match self.fill(&file) {
+            Ok(true) => {
+                let written = file.path.with_extension(WRITTEN_EXTENSION);
+                if fs::rename(&file.path, &written).is_ok() {
+                    file = ReadyFile { path: written, is_written: true };
+                }
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a WAL file to come cannot be written");
+                // It is not to be relied on.
+                let _ = fs::remove_file(&file.path);
+                let mut state = self.space.lock();
+                state.is_zeroing = false;
+                state.cannot_make = true;
+                self.space.changed.notify_all();
+                return;
+            }
+        }
+        let mut state = self.space.lock();
+        state.is_zeroing = false;
+        state.ready.push(file);
+        self.space.changed.notify_all();
+    }
+
+    /// `false` if it was interrupted.
+    fn fill(&mut self, file: &ReadyFile) -> Result<bool, StoreError> {
+        let path = &file.path;
+        let file = File::options().write(true).open(path);
+        let file = file.map_err(|e| StoreError::io("open", path, e))?;
+        let zeros = vec![0; PIECE_BYTES];
+        let size = u64::from(self.space.settings.file_bytes);
+        let mut pos = 0;
+        while pos < size {
+            let len = zeros.len().min(usize::try_from(size - pos).unwrap_or(usize::MAX));
+            let written = file.write_all_at(&zeros[..len], pos);
+            written.map_err(|e| StoreError::io("write", path, e))?;
+            // Synced piece by piece, so that the last sync does not carry it all past a commit's.
+            file.sync_data().map_err(|e| StoreError::io("sync", path, e))?;
+            pos += len as u64;
+            if pos < size && self.is_interrupted() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Pauses between pieces; whether somebody needs the file at once.
+    fn is_interrupted(&mut self) -> bool {
+        let until = Instant::now() + PIECE_PAUSE;
+        loop {
+            self.look_if_due();
+            let state = self.space.lock();
+            if state.stop || state.hand_over {
+                return true;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            self.wait(state, left);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+
+const FILE_BYTES: u32 = 256 << 10;
+const SETTINGS: SpaceSettings = SpaceSettings { file_bytes: FILE_BYTES, ready_files: 2, floor: 0 };
+
+/// Anything that takes longer is a failure.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn space(root: &TempDir, settings: SpaceSettings) -> SharedSpace {
+    let folders = Folders::new(root.path());
+    fs::create_dir_all(&folders.wal).unwrap();
+    let space = Space::new(&folders, settings);
+    space.adopt().unwrap();
+    Arc::new(space)
+}
+
+fn keep(space: &SharedSpace) -> (SpaceKeeper, Receiver<SpaceReport>) {
+    let (sender, reports) = channel();
+    let keeper = SpaceKeeper::spawn(Arc::clone(space), move |report| {
+        // Whoever does not listen any more has seen enough.
+        let _ = sender.send(report);
+    });
+    (keeper.unwrap(), reports)
+}
+
+/// Waits until the state is as wanted.
+fn wait_until(space: &Space, mut is_so: impl FnMut(&State) -> bool) {
+    let mut state = space.lock();
+    while !is_so(&state) {
+        let (woken, timeout) = space.changed.wait_timeout(state, PATIENCE).unwrap();
+        assert!(!timeout.timed_out(), "{woken:?}");
+        state = woken;
+    }
+}
+
+fn all_written(state: &State) -> bool {
+    state.ready.len() == 2 && state.ready.iter().all(|file| file.is_written)
+}
+
+#[test]
+fn nothing_is_prepared_before_it_is_wanted() {
+    let root = TempDir::new().unwrap();
+    let space = space(&root, SETTINGS);
+    let (_keeper, reports) = keep(&space);
+    reports.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(fs::read_dir(&space.folder).unwrap().count(), 0);
+    assert_eq!(space.take(FILE_BYTES), None);
+    space.want();
+    wait_until(&space, all_written);
+    for file in &space.lock().ready {
+        assert_eq!(fs::read(&file.path).unwrap(), vec![0; FILE_BYTES as usize]);
+    }
+    assert_eq!(space.take(FILE_BYTES + 1), None);
+    assert!(space.take(FILE_BYTES).is_some());
+    wait_until(&space, all_written);
+}
+
+#[test]
+fn a_file_that_is_being_zeroed_is_handed_over_and_not_written_any_more() {
+    let root = TempDir::new().unwrap();
+    // 64 pieces take two seconds.
+    let file_bytes = 64 << 20;
+    let space = space(&root, SpaceSettings { file_bytes, ready_files: 1, floor: 0 });
+    let (keeper, _reports) = keep(&space);
+    space.want();
+    wait_until(&space, |state| state.is_zeroing);
+    let path = space.take(file_bytes).unwrap();
+    fs::write(&path, b"slots").unwrap();
+    wait_until(&space, |state| !state.ready.is_empty() || state.is_zeroing);
+    drop(keeper);
+    assert_eq!(fs::read(&path).unwrap(), b"slots");
+    let left = space.take(file_bytes).unwrap();
+    assert!(left != path && left.extension().unwrap() == RESERVED_EXTENSION, "{left:?}");
+}
+
+#[test]
+fn what_is_ready_is_adopted_by_the_next_process() {
+    let root = TempDir::new().unwrap();
+    let first = space(&root, SETTINGS);
+    let name = |name: &str| first.folder.join(name);
+    let whole = vec![1; FILE_BYTES as usize];
+    fs::write(name("spare"), &whole).unwrap();
+    fs::write(name("0000000000000007.ready"), &whole).unwrap();
+    fs::write(name("0000000000000009.reserved"), &whole).unwrap();
+    fs::write(name("0000000000000003.ready"), b"of another size").unwrap();
+    fs::write(name("0000000000000003.wal"), &whole).unwrap();
+    let next = space(&root, SETTINGS);
+    assert!(!name("0000000000000003.ready").exists());
+    {
+        let state = next.lock();
+        let written = state.ready.iter().filter(|file| file.is_written).count();
+        assert_eq!((state.ready.len(), written, state.next_name), (3, 2, 10));
+    }
+    let written = |path: PathBuf| path == name("spare") || path == name("0000000000000007.ready");
+    assert!(written(next.take(FILE_BYTES).unwrap()));
+    assert!(written(next.take(FILE_BYTES).unwrap()));
+    assert_eq!(next.take(FILE_BYTES), Some(name("0000000000000009.reserved")));
+    assert_eq!(next.take(FILE_BYTES), None);
+}
+
+#[test]
+fn a_few_files_are_recycled_and_the_others_are_left() {
+    let root = TempDir::new().unwrap();
+    let space = space(&root, SETTINGS);
+    let file = |n: usize, len: usize| {
+        let path = space.folder.join(format!("{n:016x}.wal"));
+        fs::write(&path, vec![7; len]).unwrap();
+        path
+    };
+    assert!(!space.recycle(&file(0, 5)).unwrap(), "cut short");
+    assert!(!space.recycle(&space.folder.join("none")).unwrap());
+    let sparse = file(0, 5);
+    File::options().write(true).open(&sparse).unwrap().set_len(u64::from(FILE_BYTES)).unwrap();
+    assert!(!space.recycle(&sparse).unwrap(), "it has a hole");
+    for n in 1..=4 {
+        let path = file(n, FILE_BYTES as usize);
+        assert!(space.recycle(&path).unwrap() && !path.exists());
+    }
+    assert!(!space.recycle(&file(5, FILE_BYTES as usize)).unwrap(), "there are enough");
+    space.take(FILE_BYTES).unwrap();
+    space.take(FILE_BYTES).unwrap();
+    space.lock().below_floor = true;
+    assert!(!space.recycle(&file(5, FILE_BYTES as usize)).unwrap(), "the disk is short of space");
+}
+
+#[test]
+fn reports_say_what_still_fits() {
+    let root = TempDir::new().unwrap();
+    let space = space(&root, SETTINGS);
+    let (_keeper, reports) = keep(&space);
+    let plenty = SpaceReport { made: 0, files: 64, below_floor: false };
+    assert_eq!(reports.recv_timeout(PATIENCE).unwrap(), plenty);
+    space.made();
+    assert_eq!(reports.recv_timeout(PATIENCE).unwrap(), SpaceReport { made: 1, ..plenty });
+}
+
+#[test]
+fn below_the_floor_only_what_is_ready_counts() {
+    let root = TempDir::new().unwrap();
+    let space = space(&root, SpaceSettings { floor: u64::MAX, ..SETTINGS });
+    let (_keeper, reports) = keep(&space);
+    let none = SpaceReport { made: 0, files: 0, below_floor: true };
+    assert_eq!(reports.recv_timeout(PATIENCE).unwrap(), none);
+    let path = space.folder.join("0000000000000000.wal");
+    fs::write(&path, vec![7; FILE_BYTES as usize]).unwrap();
+    assert!(space.recycle(&path).unwrap());
+    assert_eq!(reports.recv_timeout(PATIENCE).unwrap(), SpaceReport { files: 1, ..none });
+    space.want();
+    // It does not prepare more: the rest of the disk is for giving space back.
+    space.made();
+    let after = SpaceReport { made: 1, files: 1, below_floor: true };
+    assert_eq!(reports.recv_timeout(PATIENCE).unwrap(), after);
+    assert_eq!(space.lock().ready.len(), 1);
+}

@@ -1,0 +1,161 @@
+//! Units: files of their own, and WAL files that are sealed.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use broker_log::store::{UnitSource, UnitStore, UnitWrite};
+use broker_log::{FileNo, UnitId, UnitNo};
+use bytes::{Bytes, BytesMut};
+use rustix::fs::Advice;
+
+use super::names::{tmp_of, unit_no_of};
+use super::{Counters, LogFolder, StoreError, entries, remove_if_there, sync_folder};
+
+/// Written without a sync at most. A sync that carries more holds up the commits beside it: after 256 MiB in one go their
+/// 99th percentile was seven times what it is with syncs in between.
+const UNSYNCED_BYTES_MAX: usize = 4 << 20;
+
+impl LogFolder {
+    /// The `len` bytes of a unit or WAL file from `pos` on, fewer only at its end.
+    pub(super) fn read_unit(
+        &self,
+        unit: UnitId,
+        pos: u64,
+        len: usize,
+    ) -> Result<Bytes, StoreError> {
+        let path = self.path_of(unit);
+        let failed = |e| StoreError::io("read", &path, e);
+        let file = self.handles().file(unit, &path).map_err(failed)?;
+        let mut bytes = BytesMut::zeroed(len);
+        let mut filled = 0;
+        while filled < len {
+            match file.read_at(&mut bytes[filled..], pos + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(failed(e)),
+            }
+        }
+        bytes.truncate(filled);
+        self.counters.add_read(filled);
+        Ok(bytes.freeze())
+    }
+
+    fn path_of(&self, unit: UnitId) -> PathBuf {
+        match unit {
+            UnitId::Wal(file_no) => self.folders().wal_file(file_no),
+            UnitId::Unit(unit_no) => self.folders().unit_file(unit_no),
+        }
+    }
+}
+
+impl UnitSource for LogFolder {
+    type Error = StoreError;
+
+    fn read_at(&mut self, unit: UnitId, pos: u64, len: usize) -> Result<Bytes, StoreError> {
+        self.read_unit(unit, pos, len)
+    }
+
+    fn will_need(&mut self, unit: UnitId) {
+        if let Ok(file) = self.handles().file(unit, &self.path_of(unit)) {
+            // Only a hint.
+            let _ = rustix::fs::fadvise(file.as_ref(), 0, None, Advice::WillNeed);
+        }
+    }
+}
+
+impl UnitStore for LogFolder {
+    type Writer = UnitFile;
+
+    fn units(&mut self) -> Result<Vec<(UnitNo, u64)>, StoreError> {
+        entries(&self.folders().unit, |path, len| Some((unit_no_of(path)?, len)))
+    }
+
+    fn create(&mut self, unit: UnitNo) -> Result<UnitFile, StoreError> {
+        UnitFile::create(self.folders().unit_file(unit), Arc::clone(&self.counters))
+    }
+
+    fn seal(&mut self, file_no: FileNo, pos: u64, footer: &[u8]) -> Result<(), StoreError> {
+        let path = self.folders().wal_file(file_no);
+        let file = File::options().write(true).open(&path);
+        let file = file.map_err(|e| StoreError::io("open", &path, e))?;
+        file.write_all_at(footer, pos).map_err(|e| StoreError::io("write", &path, e))?;
+        self.counters.add_written(footer.len());
+        let end = pos + footer.len() as u64;
+        file.set_len(end).map_err(|e| StoreError::io("cut", &path, e))?;
+        file.sync_all().map_err(|e| StoreError::io("sync", &path, e))
+    }
+
+    fn free(&mut self, unit: UnitId) -> Result<(), StoreError> {
+        self.handles().forget(unit);
+        let path = self.path_of(unit);
+        match unit {
+            UnitId::Wal(_) if self.space().recycle(&path)? => Ok(()),
+            UnitId::Wal(_) | UnitId::Unit(_) => remove_if_there(&path),
+        }
+    }
+}
+
+/// A unit that is being written, under a temporary name.
+#[derive(Debug)]
+pub struct UnitFile {
+    path: PathBuf,
+    tmp: PathBuf,
+    file: File,
+    counters: Arc<Counters>,
+    end: u64,
+    unsynced: usize,
+    is_finished: bool,
+}
+
+impl UnitFile {
+    fn create(path: PathBuf, counters: Arc<Counters>) -> Result<Self, StoreError> {
+        let tmp = tmp_of(&path);
+        let file = File::create(&tmp).map_err(|e| StoreError::io("make", &tmp, e))?;
+        Ok(Self { path, tmp, file, counters, end: 0, unsynced: 0, is_finished: false })
+    }
+}
+
+impl UnitWrite for UnitFile {
+    type Error = StoreError;
+
+    fn append(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
+        while !bytes.is_empty() {
+            let fits = bytes.len().min(UNSYNCED_BYTES_MAX - self.unsynced);
+            let (piece, rest) = bytes.split_at(fits);
+            let written = self.file.write_all_at(piece, self.end);
+            written.map_err(|e| StoreError::io("write", &self.tmp, e))?;
+            self.end += piece.len() as u64;
+            self.counters.add_written(piece.len());
+            self.unsynced += piece.len();
+            if self.unsynced == UNSYNCED_BYTES_MAX {
+                self.file.sync_data().map_err(|e| StoreError::io("sync", &self.tmp, e))?;
+                self.unsynced = 0;
+            }
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), StoreError> {
+        self.file.sync_all().map_err(|e| StoreError::io("sync", &self.tmp, e))?;
+        fs::rename(&self.tmp, &self.path).map_err(|e| StoreError::io("rename", &self.tmp, e))?;
+        self.is_finished = true;
+        sync_folder(self.path.parent().unwrap_or(Path::new(".")))
+    }
+}
+
+impl Drop for UnitFile {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // What remains is removed at the next start.
+            let _ = fs::remove_file(&self.tmp);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
