@@ -72,7 +72,7 @@ impl World {
         if let JobDone::Failed { doing, error, .. } = &done {
             let failed = format!("{name} failed {doing}: {error}");
             self.note(format_args!("{failed}"));
-            let may_fail = fails.is_some() || pace < u64::MAX || self.is_full;
+            let may_fail = fails.is_some() || pace < u64::MAX || self.space_max.is_some();
             assert!(may_fail, "{failed}");
         } else {
             self.note(format_args!("{name} is done"));
