@@ -2,8 +2,10 @@
 
 mod demo;
 mod kafka;
+mod log;
 mod parts;
 mod tail;
+mod text;
 mod up;
 
 use std::process::ExitCode;
@@ -21,6 +23,9 @@ struct Arguments {
 enum Command {
     /// Pulls the plug between a gateway and a broker while devices publish, and accounts for every reading.
     Demo(demo::Arguments),
+    /// Looks into the files of the broker's log.
+    #[command(subcommand)]
+    Log(log::Command),
     /// Prints readings as they arrive in a topic of the log.
     Tail(tail::Arguments),
     /// Runs a gateway and a broker in one process, with nothing to prepare.
@@ -32,6 +37,7 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Log(command) => log::run(&command),
         Command::Tail(arguments) => tail::run(&arguments),
         Command::Up(arguments) => up::run(&arguments),
         Command::Version => {

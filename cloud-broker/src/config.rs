@@ -1,30 +1,27 @@
 //! Settings: what an operator writes ([`Config`]), and what the process runs on ([`Settings`]).
 
+mod host_port;
+mod storage;
+
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use broker_coordinator::OFFSETS_TOPIC;
 use broker_core::{RetentionDefaults, TOPIC_PARTITIONS_MAX};
-use broker_log::SLOT_BYTES_MAX;
 use thiserror::Error;
 use wire::limits::{DEFAULT_TOPIC, UPLINK_FRAME_BYTES_MAX, is_topic_name};
 
 use crate::tls::TlsFiles;
+
+pub use host_port::HostPort;
+pub use storage::StorageSettings;
 
 /// The flag of the Kafka listener, as errors name it.
 pub(crate) const KAFKA_FLAG: &str = "--kafka-listen";
 
 /// The flag of the uplink listener, as errors name it.
 pub(crate) const QUIC_FLAG: &str = "--quic-listen";
-
-/// Smallest WAL file that may be set: tests use small ones.
-const WAL_FILE_BYTES_MIN: u32 = 64 << 10;
-
-/// Largest WAL file that may be set: positions in it have 32 bits.
-const WAL_FILE_BYTES_MAX: u32 = 2 << 30;
-
-const _: () = assert!(WAL_FILE_BYTES_MAX as usize + SLOT_BYTES_MAX < u32::MAX as usize);
 
 /// Longest wait for more members of a group that may be set: clients give up a rebalance after five minutes by default.
 const REBALANCE_DELAY_MS_MAX: u64 = 60_000;
@@ -78,10 +75,34 @@ process::layered! {
         replication_factor_max: i16 = "CULVERT_BROKER_REPLICATION_FACTOR_MAX",
         /// Bytes of a file of the write-ahead log. Larger files are fewer.
         wal_file_bytes: u32 = "CULVERT_BROKER_WAL_FILE_BYTES",
+        /// How long a file of the write-ahead log is written to at most, in milliseconds.
+        wal_file_age_ms_max: u64 = "CULVERT_BROKER_WAL_FILE_AGE_MS_MAX",
         /// Files of the write-ahead log to keep ready: each takes the room of one.
         wal_ready_files: usize = "CULVERT_BROKER_WAL_READY_FILES",
         /// Bytes of the disk that must be free, or nothing is taken in; by default 5 %, at least 1 GiB.
         disk_free_floor_bytes: u64 = "CULVERT_BROKER_DISK_FREE_FLOOR_BYTES",
+        /// How long a sync may take before the broker gives the disk up and ends, in milliseconds.
+        sync_timeout_ms: u64 = "CULVERT_BROKER_SYNC_TIMEOUT_MS",
+        /// Bytes of the write-ahead log from one checkpoint to the next, at least: what a start after a crash replays.
+        checkpoint_bytes_min: u64 = "CULVERT_BROKER_CHECKPOINT_BYTES_MIN",
+        /// Time between checkpoints that are only made to give space back, in milliseconds.
+        space_checkpoint_ms: u64 = "CULVERT_BROKER_SPACE_CHECKPOINT_MS",
+        /// Bytes of full WAL files with short runs beyond which the oldest are sorted into units; at most 25 % of the disk.
+        l0_bytes_max: u64 = "CULVERT_BROKER_L0_BYTES_MAX",
+        /// Runs in such files beyond which the oldest are sorted into units.
+        l0_entries_max: u64 = "CULVERT_BROKER_L0_ENTRIES_MAX",
+        /// Age at which such a file is sorted into units, in milliseconds.
+        l0_age_ms_max: u64 = "CULVERT_BROKER_L0_AGE_MS_MAX",
+        /// Bytes that are sorted at once, if there are so many.
+        rewrite_bytes_min: u64 = "CULVERT_BROKER_REWRITE_BYTES_MIN",
+        /// Bytes of a partition, in one sorting, that get units of their own.
+        own_unit_bytes: u64 = "CULVERT_BROKER_OWN_UNIT_BYTES",
+        /// Bytes of a unit.
+        unit_bytes: u64 = "CULVERT_BROKER_UNIT_BYTES",
+        /// Bytes per second that sorting and key compaction may write.
+        compaction_bytes_per_second: u64 = "CULVERT_BROKER_COMPACTION_BYTES_PER_SECOND",
+        /// How often retention and key compaction look for work, in milliseconds.
+        maintenance_ms: u64 = "CULVERT_BROKER_MAINTENANCE_MS",
         /// Memory for what was written last, in bytes: consumers at the end of the log are served from it.
         tail_bytes: usize = "CULVERT_BROKER_TAIL_BYTES",
         /// Memory for requests that are being received and answers that are being read, in bytes.
@@ -124,27 +145,12 @@ pub struct Settings {
     pub retention: RetentionDefaults,
     /// Largest replication factor that clients may ask for. It says nothing here, and tools ask for what they are used to.
     pub replication_factor_max: i16,
-    /// Bytes of a file of the write-ahead log.
-    pub wal_file_bytes: u32,
-    /// Files of the write-ahead log to keep ready.
-    pub wal_ready_files: usize,
-    /// Bytes of the disk that must be free, or nothing is taken in; `None`: 5 %, at least 1 GiB.
-    pub disk_free_floor_bytes: Option<u64>,
-    /// Memory for what was written last, in bytes.
-    pub tail_bytes: usize,
+    /// How the log is kept on its disk.
+    pub storage: StorageSettings,
     /// Memory for requests that are being received, and again as much for answers that are being read, in bytes.
     pub request_memory_bytes: usize,
     /// Most Kafka connections at a time; each costs two tasks and a few kilobytes.
     pub kafka_connections_max: usize,
-}
-
-/// A host, by name or address, and a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostPort {
-    /// The host.
-    pub host: String,
-    /// The port.
-    pub port: u16,
 }
 
 /// Why settings cannot be used: the operator must mend the named one.
@@ -176,10 +182,7 @@ impl Settings {
             group_initial_rebalance_delay_ms: 3_000,
             retention: RetentionDefaults::default(),
             replication_factor_max: 3,
-            wal_file_bytes: 128 << 20,
-            wal_ready_files: 2,
-            disk_free_floor_bytes: None,
-            tail_bytes: 64 << 20,
+            storage: StorageSettings::default(),
             request_memory_bytes: 256 << 20,
             kafka_connections_max: 10_000,
         }
@@ -213,10 +216,7 @@ impl Settings {
         if self.replication_factor_max < 1 {
             return wrong("replication_factor_max", "at least 1".to_owned());
         }
-        if !(WAL_FILE_BYTES_MIN..=WAL_FILE_BYTES_MAX).contains(&self.wal_file_bytes) {
-            let detail = format!("{WAL_FILE_BYTES_MIN} to {WAL_FILE_BYTES_MAX} bytes");
-            return wrong("wal_file_bytes", detail);
-        }
+        self.storage.check()?;
         if self.request_memory_bytes < REQUEST_MEMORY_BYTES_MIN {
             let detail = format!("at least {REQUEST_MEMORY_BYTES_MIN} bytes");
             return wrong("request_memory_bytes", detail);
@@ -234,6 +234,8 @@ impl Config {
     /// # Errors
     /// [`SettingsError`] names the setting that is missing or wrong.
     pub fn resolve(self) -> Result<(Settings, SocketAddr), SettingsError> {
+        let mut storage = StorageSettings::default();
+        storage.take(&self);
         let required = |key, value: Option<PathBuf>| {
             value.ok_or(SettingsError { key, detail: "must be set".to_owned() })
         };
@@ -269,10 +271,7 @@ impl Config {
             replication_factor_max: self
                 .replication_factor_max
                 .unwrap_or(defaults.replication_factor_max),
-            wal_file_bytes: self.wal_file_bytes.unwrap_or(defaults.wal_file_bytes),
-            wal_ready_files: self.wal_ready_files.unwrap_or(defaults.wal_ready_files),
-            disk_free_floor_bytes: self.disk_free_floor_bytes.or(defaults.disk_free_floor_bytes),
-            tail_bytes: self.tail_bytes.unwrap_or(defaults.tail_bytes),
+            storage,
             request_memory_bytes: self
                 .request_memory_bytes
                 .unwrap_or(defaults.request_memory_bytes),
@@ -303,128 +302,5 @@ fn limit(
     }
 }
 
-impl HostPort {
-    /// Reads `host:port`; an IPv6 address stands in brackets.
-    ///
-    /// # Errors
-    /// [`SettingsError`] of `kafka_advertise`.
-    pub fn parse(text: &str) -> Result<Self, SettingsError> {
-        let wrong = || SettingsError {
-            key: "kafka_advertise",
-            detail: format!("{text:?} is not HOST:PORT"),
-        };
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-        let host = match bracketed {
-            Some(address) => address,
-            None if host.contains(':') => return Err(wrong()),
-            None => host,
-        };
-        let port = port.parse().ok().filter(|port| *port != 0);
-        match port {
-            Some(port) if !host.is_empty() && host.len() <= HOST_BYTES_MAX => {
-                Ok(Self { host: host.to_owned(), port })
-            }
-            Some(_) | None => Err(wrong()),
-        }
-    }
-}
-
-/// Longest name that DNS knows.
-const HOST_BYTES_MAX: usize = 255;
-
 #[cfg(test)]
-mod tests {
-    use process::Layer;
-
-    use super::*;
-
-    fn minimal() -> Config {
-        Config {
-            data_dir: Some("/data".into()),
-            tls_cert: Some("cert.pem".into()),
-            tls_key: Some("key.pem".into()),
-            tls_client_ca: Some("ca.pem".into()),
-            ..Config::default()
-        }
-    }
-
-    #[test]
-    fn what_is_not_set_has_its_default() {
-        let (settings, http) = minimal().resolve().unwrap();
-        let expected = Settings::new(
-            "/data".into(),
-            TlsFiles { cert: "cert.pem".into(), key: "key.pem".into(), client_ca: "ca.pem".into() },
-        );
-        assert_eq!(settings, expected);
-        assert_eq!(http.to_string(), "127.0.0.1:8081");
-    }
-
-    #[test]
-    fn a_wrong_setting_is_named() {
-        let config = |change: fn(&mut Config)| {
-            let mut config = minimal();
-            change(&mut config);
-            config
-        };
-        let cases = [
-            (config(|c| c.data_dir = None), "data_dir"),
-            (config(|c| c.tls_key = None), "tls_key"),
-            (config(|c| c.uplink_topics = Some(vec!["a b".into()])), "uplink_topics"),
-            (config(|c| c.uplink_topics = Some(vec![OFFSETS_TOPIC.into()])), "uplink_topics"),
-            (config(|c| c.default_partitions = Some(0)), "default_partitions"),
-            (config(|c| c.offsets_partitions = Some(0)), "offsets_partitions"),
-            (
-                config(|c| c.group_initial_rebalance_delay_ms = Some(60_001)),
-                "group_initial_rebalance_delay_ms",
-            ),
-            (config(|c| c.log_retention_ms = Some(-2)), "log_retention_ms"),
-            (config(|c| c.log_retention_bytes = Some(-2)), "log_retention_bytes"),
-            (config(|c| c.replication_factor_max = Some(0)), "replication_factor_max"),
-            (config(|c| c.wal_file_bytes = Some(1)), "wal_file_bytes"),
-            (config(|c| c.request_memory_bytes = Some(1)), "request_memory_bytes"),
-            (config(|c| c.kafka_advertise = Some("broker".into())), "kafka_advertise"),
-        ];
-        for (config, key) in cases {
-            assert_eq!(config.resolve().unwrap_err().key, key);
-        }
-    }
-
-    #[test]
-    fn flags_win_over_the_file() {
-        let flags = Config { default_partitions: Some(3), ..Config::default() };
-        let file = Config { default_partitions: Some(5), insecure: Some(true), ..minimal() };
-        let (settings, _) = flags.over(file).resolve().unwrap();
-        assert_eq!((settings.default_partitions, settings.insecure), (3, true));
-    }
-
-    #[test]
-    fn minus_one_is_no_limit() {
-        let of = |ms, bytes| {
-            let wanted = Config { log_retention_ms: ms, log_retention_bytes: bytes, ..minimal() };
-            let retention = wanted.resolve().unwrap().0.retention;
-            (retention.ms, retention.bytes)
-        };
-        assert_eq!(of(None, None), (Some(604_800_000), None));
-        assert_eq!(of(Some(-1), Some(5)), (None, Some(5)));
-        assert_eq!(of(Some(0), Some(-1)), (Some(0), None));
-    }
-
-    #[test]
-    fn advertised_addresses_are_hosts_with_ports() {
-        for (text, expected) in [
-            ("broker.example:9092", Some(("broker.example", 9092))),
-            ("10.0.0.1:19092", Some(("10.0.0.1", 19092))),
-            ("[::1]:9092", Some(("::1", 9092))),
-            ("::1:9092", None),
-            (":9092", None),
-            ("broker:0", None),
-            ("broker:99999", None),
-            ("broker", None),
-        ] {
-            let parsed = HostPort::parse(text).ok();
-            let found = parsed.as_ref().map(|p| (p.host.as_str(), p.port));
-            assert_eq!(found, expected, "{text}");
-        }
-    }
-}
+mod tests;

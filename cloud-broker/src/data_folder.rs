@@ -13,6 +13,9 @@ use crate::log_folder::{self, Listener, OpenedLog, SpaceSettings};
 use crate::quic_keys::QuicKeys;
 use crate::runtime::StartError;
 
+/// WAL files that wait to be sorted into units take at most this share of the disk: a quarter.
+const L0_SHARE_MAX: u64 = 4;
+
 /// What is in the data folder.
 pub(crate) struct OpenedData {
     pub(crate) log: OpenedLog,
@@ -55,15 +58,15 @@ fn open_log(
     listener: impl Listener,
 ) -> Result<OpenedLog, StartError> {
     let disk = log_folder::disk_of(&settings.data_dir)?;
+    let storage = &settings.storage;
     let log_settings = LogSettings {
-        wal_file_bytes: settings.wal_file_bytes,
-        tail_bytes: settings.tail_bytes,
-        ..LogSettings::default()
+        l0_bytes_max: storage.log.l0_bytes_max.min(disk.total / L0_SHARE_MAX),
+        ..storage.log.clone()
     };
     let space = SpaceSettings {
         file_bytes: log_settings.wal_file_bytes,
-        ready_files: settings.wal_ready_files,
-        floor: settings.disk_free_floor_bytes.unwrap_or(disk.default_floor()),
+        ready_files: storage.wal_ready_files,
+        floor: storage.disk_free_floor_bytes.unwrap_or(disk.default_floor()),
     };
     let opened = log_folder::open(
         &settings.data_dir,

@@ -104,6 +104,7 @@ impl Driver {
 
     async fn turn(&mut self, mailboxes: &mut Mailboxes, done: &mut Done) -> End {
         let mut open = Open { appends: true, requests: true };
+        mailboxes.show_keyed(self.engine.broker.keyed_topics());
         loop {
             let clock = self.engine.clock;
             let deadline = self.engine.broker.next_deadline();
@@ -135,6 +136,8 @@ impl Driver {
             self.take_more(mailboxes);
             // In every turn: while there is always a message, the last arm is never reached.
             self.engine.broker.handle_deadlines(clock.mono(), clock.wall(), &mut self.effects);
+            // Before whoever changed a topic is answered.
+            mailboxes.show_keyed(self.engine.broker.keyed_topics());
             self.carry_out();
             if self.write_next().is_err() {
                 return End::Failed;

@@ -223,7 +223,7 @@ impl<R: AsyncRead + Unpin> RequestReader<'_, R> {
         let permit = memory.frame(length).await;
         let frame = self.read_rest(head, length).await?;
         let held = memory.decoding(permit, length).await;
-        match receive(&frame, &self.host)? {
+        match receive(&frame, &self.host, &self.shared.engine.keyed_topics())? {
             Received::Reply(bytes) => room.send(InFlight::Reply(bytes)),
             Received::Ask(info, request) => {
                 metrics::kafka_request(api_name(&request));

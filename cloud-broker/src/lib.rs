@@ -10,15 +10,17 @@ mod data_folder;
 mod engine;
 mod health;
 mod ingest_quic;
+mod job_threads;
 mod kafka_tcp;
 pub mod log_folder;
 mod memory;
 mod metrics;
 mod quic_keys;
 mod runtime;
+mod sync_latency;
 mod tls;
 
-pub use config::{Config, HostPort, Settings, SettingsError};
+pub use config::{Config, HostPort, Settings, SettingsError, StorageSettings};
 pub use log_folder::{StoreError, WalError};
 pub use metrics::{METRICS, Metric, MetricKind};
 pub use quic_keys::QuicKeysError;

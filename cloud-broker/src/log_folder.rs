@@ -36,6 +36,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use error::{StoreError, WalError};
 pub(crate) use opening::disk_of;
@@ -52,6 +53,20 @@ use space::{SharedSpace, Space};
 #[derive(Debug, Clone)]
 pub struct LogFolder {
     shared: Arc<Shared>,
+    counters: Arc<Counters>,
+}
+
+/// Bytes of units, footers and checkpoints, and what was read of anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Traffic {
+    pub(crate) read: u64,
+    pub(crate) written: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    read: AtomicU64,
+    written: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -65,7 +80,30 @@ impl LogFolder {
     fn new(root: &Path, space: SpaceSettings) -> Self {
         let folders = Folders::new(root);
         let space = Arc::new(Space::new(&folders, space));
-        Self { shared: Arc::new(Shared { folders, handles: Handles::default(), space }) }
+        let shared = Shared { folders, handles: Handles::default(), space };
+        Self { shared: Arc::new(shared), counters: Arc::default() }
+    }
+
+    /// The same folder, for somebody whose traffic is counted apart.
+    pub(crate) fn with_own_traffic(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), counters: Arc::default() }
+    }
+
+    /// What went through this and its clones.
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic {
+            read: self.counters.read.load(Ordering::Relaxed),
+            written: self.counters.written.load(Ordering::Relaxed),
+        }
+    }
+
+    /// An empty folder in `root`, with nobody who keeps space.
+    #[cfg(test)]
+    pub(crate) fn for_tests(root: &Path) -> Self {
+        let space = SpaceSettings { file_bytes: 8 << 10, ready_files: 1, floor: 0 };
+        let folder = Self::new(root, space);
+        opening::make_folders(&folder).expect("a temporary folder can be written");
+        folder
     }
 
     fn folders(&self) -> &Folders {
@@ -85,6 +123,16 @@ impl LogFolder {
         on_report: impl FnMut(SpaceReport) + Send + 'static,
     ) -> Result<SpaceKeeper, StoreError> {
         SpaceKeeper::spawn(Arc::clone(&self.shared.space), on_report)
+    }
+}
+
+impl Counters {
+    fn add_read(&self, bytes: usize) {
+        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn add_written(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 

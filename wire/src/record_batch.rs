@@ -9,14 +9,18 @@
 //! | 12 | partition leader epoch i32 |
 //! | 16 | magic i8 = 2 |
 //! | 17 | CRC-32C u32 over everything from offset 21 |
-//! | 21 | attributes i16: bits 0–2 codec, 3 log-append time, 4 transactional, 5 control |
+//! | 21 | attributes i16: bits 0–2 codec, 3 log-append time, 4 transactional, 5 control, 6 delete horizon |
 //! | 23 | last offset delta i32 |
-//! | 27 | base timestamp i64, 35 max timestamp i64 |
+//! | 27 | base timestamp i64, which is the delete horizon if bit 6 is set (KIP-534); 35 max timestamp i64 |
 //! | 43 | producer id i64, 51 producer epoch i16, 53 base sequence i32 |
 //! | 57 | record count i32 |
 //! | 61 | records, compressed as one block if a codec is set |
 //!
 //! Base offset and leader epoch lie before the CRC's range, so a broker assigns both without touching the rest.
+
+mod compacted;
+
+pub use compacted::{Remaining, amend_header};
 
 use alloc::vec::Vec;
 
@@ -118,6 +122,8 @@ impl RecordBatchHeader {
     pub const TRANSACTIONAL: i16 = 1 << 4;
     /// Bit 5 of the attributes.
     pub const CONTROL: i16 = 1 << 5;
+    /// Bit 6 of the attributes: the base timestamp says from when on tombstones and markers of the batch may go (KIP-534).
+    pub const DELETE_HORIZON: i16 = 1 << 6;
 
     /// Reads the header of the batch at the start of `bytes`, which may go on behind it. Everything but the CRC is
     /// checked: the batch lies whole in `bytes` and its counts agree.
@@ -180,6 +186,12 @@ impl RecordBatchHeader {
     #[must_use]
     pub fn is_transactional(&self) -> bool {
         self.attributes & Self::TRANSACTIONAL != 0
+    }
+
+    /// From when on tombstones and markers of the batch may go; `None` until a compaction has said so.
+    #[must_use]
+    pub fn delete_horizon(&self) -> Option<UnixMs> {
+        (self.attributes & Self::DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 }
 
@@ -345,7 +357,7 @@ fn array<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
 mod tests {
     use super::*;
 
-    fn sample() -> Vec<u8> {
+    pub(super) fn sample() -> Vec<u8> {
         let mut builder = RecordBatchBuilder::new();
         let headers: [(&str, &[u8]); 1] = [("mqtt.topic", b"plant/1/temp")];
         for (i, value) in [b"21.5", b"21.6"].iter().enumerate() {

@@ -1,17 +1,12 @@
 //! A record as a line: for people, or for programs.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::kafka::LogRecord;
-
-/// Longest value that people are shown, in characters.
-const VALUE_CHARS_MAX: usize = 200;
-
-const DAY_MS: i64 = 86_400_000;
+use crate::text::{JsonBytes, push_plain, push_time};
 
 /// Time, device, and what was measured: `sensor=value unit` of a reading, else the MQTT topic and the value as it came.
 /// Whatever could drive a terminal is escaped.
@@ -40,15 +35,16 @@ pub fn human_line(record: &LogRecord, line: &mut String) {
 
 /// One JSON object. Keys and values are texts; what is not UTF-8 is `{"hex":"…"}`.
 pub fn json_line(topic: &str, record: &LogRecord, line: &mut String) {
-    let headers = record.headers.iter().map(|(name, value)| (&**name, bytes(value.as_deref())));
+    let headers =
+        record.headers.iter().map(|(name, value)| (&**name, JsonBytes::of(value.as_deref())));
     let object = JsonRecord {
         topic,
         partition: record.partition,
         offset: record.offset,
         timestamp: record.timestamp_ms,
-        key: bytes(record.key.as_deref()),
+        key: JsonBytes::of(record.key.as_deref()),
         headers: headers.collect(),
-        value: bytes(record.value.as_deref()),
+        value: JsonBytes::of(record.value.as_deref()),
     };
     let text = serde_json::to_string(&object).expect("no map keys and no numbers that JSON lacks");
     line.push_str(&text);
@@ -79,21 +75,6 @@ struct JsonRecord<'a> {
     value: Option<JsonBytes<'a>>,
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum JsonBytes<'a> {
-    Hex { hex: String },
-    Text(&'a str),
-}
-
-fn bytes(bytes: Option<&[u8]>) -> Option<JsonBytes<'_>> {
-    let bytes = bytes?;
-    Some(match std::str::from_utf8(bytes) {
-        Ok(text) => JsonBytes::Text(text),
-        Err(_) => JsonBytes::Hex { hex: bytes.iter().map(|byte| format!("{byte:02x}")).collect() },
-    })
-}
-
 fn push_reading(reading: &Reading<'_>, line: &mut String) {
     push_plain(&reading.sensor, line);
     line.push('=');
@@ -107,48 +88,6 @@ fn push_reading(reading: &Reading<'_>, line: &mut String) {
         push_plain(&reading.quality, line);
         line.push(')');
     }
-}
-
-/// Appends `text` without what a terminal would obey or what breaks the line, and not for ever.
-fn push_plain(text: &str, line: &mut String) {
-    for (at, character) in text.chars().enumerate() {
-        if at == VALUE_CHARS_MAX {
-            line.push('…');
-            return;
-        }
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-}
-
-/// Appends a time in UTC as RFC 3339 has it, with milliseconds.
-fn push_time(unix_ms: i64, line: &mut String) {
-    let (day, of_day) = (unix_ms.div_euclid(DAY_MS), unix_ms.rem_euclid(DAY_MS));
-    let (year, month, day) = civil(day);
-    let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
-    let (second, ms) = (of_day / 1_000 % 60, of_day % 1_000);
-    write!(line, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
-        .expect("a String takes everything");
-}
-
-/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar. Years are counted from March, so that
-/// the leap day is a year's last.
-fn civil(days: i64) -> (i64, i64, i64) {
-    const DAYS_PER_ERA: i64 = 146_097;
-    /// From 0000-03-01 to 1970-01-01.
-    const EPOCH: i64 = 719_468;
-    let days = days + EPOCH;
-    let (era, of_era) = (days.div_euclid(DAYS_PER_ERA), days.rem_euclid(DAYS_PER_ERA));
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let (month, next_year) =
-        if from_march < 10 { (from_march + 3, 0) } else { (from_march - 9, 1) };
-    (era * 400 + year_of_era + next_year, month, day)
 }
 
 #[cfg(test)]
@@ -200,24 +139,5 @@ mod tests {
         line.clear();
         json_line("t", &record(None, None), &mut line);
         assert!(line.contains(r#""key":null"#) && line.ends_with(r#""value":null}"#), "{line}");
-    }
-
-    #[test]
-    fn times_are_those_of_the_calendar() {
-        for (unix_ms, expected) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (-1, "1969-12-31T23:59:59.999Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
-            (4_102_444_799_999, "2099-12-31T23:59:59.999Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-        ] {
-            let mut text = String::new();
-            push_time(unix_ms, &mut text);
-            assert_eq!(text, expected);
-        }
-        for extreme in [i64::MIN, i64::MAX] {
-            push_time(extreme, &mut String::new());
-        }
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use broker_core::{Answer, ClientId, Event, SessionId};
-use tokio::sync::{mpsc, oneshot};
+use broker_core::{Answer, ClientId, Event, KeyedTopics, SessionId};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::memory::Held;
 
@@ -21,6 +21,7 @@ pub(crate) struct EngineGone;
 pub(crate) struct EngineHandle {
     appends: mpsc::Sender<Message>,
     requests: mpsc::Sender<Message>,
+    keyed: watch::Receiver<Arc<KeyedTopics>>,
     next_id: Arc<AtomicU64>,
 }
 
@@ -52,15 +53,31 @@ pub(super) enum Message {
 pub(crate) struct Mailboxes {
     pub(super) appends: mpsc::Receiver<Message>,
     pub(super) requests: mpsc::Receiver<Message>,
+    keyed: watch::Sender<Arc<KeyedTopics>>,
 }
 
 /// Makes the way to an engine that is still to be started.
 pub(crate) fn mailboxes() -> (EngineHandle, Mailboxes) {
     let (appends, appends_out) = mpsc::channel(MAILBOX_LEN);
     let (requests, requests_out) = mpsc::channel(MAILBOX_LEN);
-    let handle = EngineHandle { appends, requests, next_id: Arc::new(AtomicU64::new(1)) };
-    let mailboxes = Mailboxes { appends: appends_out, requests: requests_out };
+    let (keyed, keyed_out) = watch::channel(Arc::new(KeyedTopics::default()));
+    let next_id = Arc::new(AtomicU64::new(1));
+    let handle = EngineHandle { appends, requests, keyed: keyed_out, next_id };
+    let mailboxes = Mailboxes { appends: appends_out, requests: requests_out, keyed };
     (handle, mailboxes)
+}
+
+impl Mailboxes {
+    /// Shows to connections which topics need keys, if that is news.
+    pub(super) fn show_keyed(&self, keyed: &Arc<KeyedTopics>) {
+        self.keyed.send_if_modified(|shown| {
+            let is_news = !Arc::ptr_eq(shown, keyed);
+            if is_news {
+                *shown = Arc::clone(keyed);
+            }
+            is_news
+        });
+    }
 }
 
 impl EngineHandle {
@@ -75,6 +92,11 @@ impl EngineHandle {
         self.requests.send(message).await.map_err(|_| EngineGone)?;
         known.await.map_err(|_| EngineGone)?;
         Ok(Client { id, answers: received, _leaving: leaving })
+    }
+
+    /// Which topics need keys.
+    pub(crate) fn keyed_topics(&self) -> Arc<KeyedTopics> {
+        Arc::clone(&self.keyed.borrow())
     }
 
     /// An id for an uplink session. The engine forgets the session when what comes with the id is dropped.

@@ -25,6 +25,7 @@ impl CheckpointStore for LogFolder {
     fn get_checkpoint(&mut self, id: CheckpointId) -> Result<Bytes, StoreError> {
         let path = self.folders().checkpoint_file(id);
         let bytes = fs::read(&path).map_err(|e| StoreError::io("read", &path, e))?;
+        self.counters.add_read(bytes.len());
         Ok(bytes.into())
     }
 
@@ -40,6 +41,7 @@ impl CheckpointStore for LogFolder {
             let mut file = File::create(&tmp).map_err(|e| StoreError::io("make", &tmp, e))?;
             for part in parts {
                 file.write_all(part).map_err(|e| StoreError::io("write", &tmp, e))?;
+                self.counters.add_written(part.len());
             }
             file.sync_all().map_err(|e| StoreError::io("sync", &tmp, e))?;
             fs::rename(&tmp, &path).map_err(|e| StoreError::io("rename", &tmp, e))
@@ -65,16 +67,12 @@ mod tests {
     use tempfile::TempDir;
     use wire::ids::Incarnation;
 
-    use super::super::SpaceSettings;
-    use super::super::opening::make_folders;
     use super::*;
 
     #[test]
     fn checkpoints_come_and_go_whole() {
         let root = TempDir::new().unwrap();
-        let space = SpaceSettings { file_bytes: 1, ready_files: 0, floor: 0 };
-        let mut folder = LogFolder::new(root.path(), space);
-        make_folders(&folder).unwrap();
+        let mut folder = LogFolder::for_tests(root.path());
         let id = |life, n| CheckpointId { incarnation: Incarnation([life; 16]), n };
         for id in [id(1, 7), id(1, 8), id(2, 9)] {
             let parts = [Bytes::from_static(b"check"), Bytes::from(id.n.to_string())];
@@ -95,9 +93,7 @@ mod tests {
     #[test]
     fn a_checkpoint_that_cannot_be_stored_leaves_the_others() {
         let root = TempDir::new().unwrap();
-        let space = SpaceSettings { file_bytes: 1, ready_files: 0, floor: 0 };
-        let mut folder = LogFolder::new(root.path(), space);
-        make_folders(&folder).unwrap();
+        let mut folder = LogFolder::for_tests(root.path());
         let id = |n| CheckpointId { incarnation: Incarnation([1; 16]), n };
         folder.put_checkpoint(id(1), &[Bytes::from_static(b"one")]).unwrap();
         // Its name is taken by something that no file can replace.

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use broker_log::store::{UnitSource, UnitStore, UnitWrite};
 use broker_log::{FileNo, UnitId, UnitNo};
@@ -11,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use rustix::fs::Advice;
 
 use super::names::{tmp_of, unit_no_of};
-use super::{LogFolder, StoreError, entries, remove_if_there, sync_folder};
+use super::{Counters, LogFolder, StoreError, entries, remove_if_there, sync_folder};
 
 /// Written without a sync at most. A sync that carries more holds up the commits beside it: after 256 MiB in one go their
 /// 99th percentile was seven times what it is with syncs in between.
@@ -39,6 +40,7 @@ impl LogFolder {
             }
         }
         bytes.truncate(filled);
+        self.counters.add_read(filled);
         Ok(bytes.freeze())
     }
 
@@ -73,7 +75,7 @@ impl UnitStore for LogFolder {
     }
 
     fn create(&mut self, unit: UnitNo) -> Result<UnitFile, StoreError> {
-        UnitFile::create(self.folders().unit_file(unit))
+        UnitFile::create(self.folders().unit_file(unit), Arc::clone(&self.counters))
     }
 
     fn seal(&mut self, file_no: FileNo, pos: u64, footer: &[u8]) -> Result<(), StoreError> {
@@ -81,6 +83,7 @@ impl UnitStore for LogFolder {
         let file = File::options().write(true).open(&path);
         let file = file.map_err(|e| StoreError::io("open", &path, e))?;
         file.write_all_at(footer, pos).map_err(|e| StoreError::io("write", &path, e))?;
+        self.counters.add_written(footer.len());
         let end = pos + footer.len() as u64;
         file.set_len(end).map_err(|e| StoreError::io("cut", &path, e))?;
         file.sync_all().map_err(|e| StoreError::io("sync", &path, e))
@@ -102,16 +105,17 @@ pub struct UnitFile {
     path: PathBuf,
     tmp: PathBuf,
     file: File,
+    counters: Arc<Counters>,
     end: u64,
     unsynced: usize,
     is_finished: bool,
 }
 
 impl UnitFile {
-    fn create(path: PathBuf) -> Result<Self, StoreError> {
+    fn create(path: PathBuf, counters: Arc<Counters>) -> Result<Self, StoreError> {
         let tmp = tmp_of(&path);
         let file = File::create(&tmp).map_err(|e| StoreError::io("make", &tmp, e))?;
-        Ok(Self { path, tmp, file, end: 0, unsynced: 0, is_finished: false })
+        Ok(Self { path, tmp, file, counters, end: 0, unsynced: 0, is_finished: false })
     }
 }
 
@@ -125,6 +129,7 @@ impl UnitWrite for UnitFile {
             let written = self.file.write_all_at(piece, self.end);
             written.map_err(|e| StoreError::io("write", &self.tmp, e))?;
             self.end += piece.len() as u64;
+            self.counters.add_written(piece.len());
             self.unsynced += piece.len();
             if self.unsynced == UNSYNCED_BYTES_MAX {
                 self.file.sync_data().map_err(|e| StoreError::io("sync", &self.tmp, e))?;

@@ -100,12 +100,12 @@ impl Broker {
             client_ca: write("ca.pem", authority.certificate.pem()),
         };
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let settings = Settings {
+        let mut settings = Settings {
             kafka_listen: any,
             quic_listen: any,
-            wal_file_bytes: 1 << 20,
             ..Settings::new(folder.path().join("data"), tls)
         };
+        settings.storage.log.wal_file_bytes = 1 << 20;
         Self { authority, settings, _folder: folder, life: None }
     }
 

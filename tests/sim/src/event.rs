@@ -76,9 +76,15 @@ pub(crate) struct LateAnswer {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum BrokerStep {
     ControlStored,
+    /// The log's oldest job that has ended is given back.
+    JobDone,
+    /// The log's oldest job that waits runs.
+    RunJob,
     SessionGone(SessionNo),
     Start,
     Sync,
+    /// Deadlines are looked at.
+    Tick,
     Write,
 }
 

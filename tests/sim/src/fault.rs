@@ -53,6 +53,8 @@ pub(crate) struct Profile {
     pub(crate) sample_ms_max: u64,
     /// Bytes that the broker's log stages before it turns batches away.
     pub(crate) pending_bytes_max: usize,
+    /// Bytes that the broker keeps of a partition; `None`: all of them.
+    pub(crate) retention_bytes: Option<u64>,
     /// Longest time of a broker's sync.
     pub(crate) sync_ms_max: u64,
     /// Of 100 answers, how many come once more, late.
@@ -173,6 +175,7 @@ impl Profile {
             gateways: hosts.gateways,
             sample_ms_max: rng.between(200, 3_000),
             pending_bytes_max: if rng.chance(30) { 8 << 10 } else { 1 << 20 },
+            retention_bytes: rng.chance(30).then(|| rng.below(40 << 10)),
             sync_ms_max: rng.between(2, 500),
             late_answers: if rng.chance(50) { 20 } else { 0 },
             faults,

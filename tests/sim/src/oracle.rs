@@ -59,20 +59,26 @@ impl Oracle {
         self.suspects.contains(&spool)
     }
 
-    /// Looks at the whole log after a recovery: readers may have seen it before, so it only grows.
-    pub(crate) fn look(&mut self, log: Vec<Entry>) -> Result<(), String> {
+    /// Looks at the whole log: readers may have seen it before, so it only grows, but for what retention has dropped from
+    /// the front of a partition, which counts as in the log for ever once it was seen.
+    pub(crate) fn look(&mut self, found: Vec<Entry>, starts: &[u64]) -> Result<(), String> {
         let now: BTreeMap<(u32, u64), &Entry> =
-            log.iter().map(|entry| ((entry.partition, entry.offset), entry)).collect();
-        for seen in &self.log {
+            found.iter().map(|entry| ((entry.partition, entry.offset), entry)).collect();
+        let is_dropped = |seen: &Entry| {
+            let start = starts.get(seen.partition as usize);
+            start.is_some_and(|start| seen.offset < *start)
+        };
+        for seen in self.log.iter().filter(|seen| !is_dropped(seen)) {
             let found = now.get(&(seen.partition, seen.offset)).copied();
             if found != Some(seen) {
                 return Err(format!("the log had {seen:?} and now has {found:?}"));
             }
         }
-        check_copies(&log)?;
-        check_order(&log)?;
-        self.log = log;
-        Ok(())
+        self.log.retain(is_dropped);
+        self.log.extend(found);
+        self.log.sort_by_key(|entry| (entry.partition, entry.offset));
+        check_copies(&self.log)?;
+        check_order(&self.log)
     }
 
     /// Holds a ledger against the log.

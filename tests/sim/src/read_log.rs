@@ -2,7 +2,7 @@
 
 use broker_core::Image;
 use broker_kafka::records::{Record, Records};
-use broker_log::sim_disk::{SimDisk, read_piece};
+use broker_log::sim_disk::SimDisk;
 use broker_log::{FirstBatch, Log, PartitionKey, TopicNo};
 use bytes::Bytes;
 use wire::ids::{Partition, ProducerId};
@@ -26,19 +26,30 @@ pub(crate) struct Entry {
     pub(crate) maybe_dup: bool,
 }
 
-/// Every reading of the telemetry topic, partition by partition. What is not as it must be is an error: offsets with a
-/// hole, batches that do not parse, readings that no device made.
-pub(crate) fn read_log(log: &Log, disk: &mut SimDisk, image: &Image) -> Result<Vec<Entry>, String> {
-    let mut entries = Vec::new();
+/// The telemetry topic as a consumer finds it.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Its readings, partition by partition.
+    pub(crate) entries: Vec<Entry>,
+    /// Where each partition begins.
+    pub(crate) starts: Vec<u64>,
+}
+
+/// Every reading of the telemetry topic. What is not as it must be is an error: offsets with a hole, batches that do not
+/// parse, readings that no device made.
+pub(crate) fn read_log(log: &Log, disk: &mut SimDisk, image: &Image) -> Result<Found, String> {
+    let mut found = Found::default();
     let Some(topic) = image.by_name(DEFAULT_TOPIC) else {
-        return Ok(entries);
+        return Ok(found);
     };
     for partition in 0..topic.partitions {
         let topic_no = TopicNo(topic.no);
         let key = PartitionKey { topic_no, partition: Partition(partition) };
-        read_partition(log, disk, key, &mut entries)?;
+        let start = log.offsets(key).map_or(0, |offsets| offsets.log_start.0.unsigned_abs());
+        found.starts.push(start);
+        read_partition(log, disk, key, &mut found.entries)?;
     }
-    Ok(entries)
+    Ok(found)
 }
 
 fn read_partition(
@@ -56,7 +67,9 @@ fn read_partition(
         let plan = plan.map_err(|error| format!("{key:?} at {}: {error}", next.0))?;
         let before = next;
         for piece in &plan.pieces {
-            let mut bytes = read_piece(disk, piece).ok_or("a piece of a read is not on disk")?;
+            let read =
+                piece.read(disk).map_err(|error| format!("{key:?} at {}: {error}", next.0))?;
+            let mut bytes = Bytes::from(read.batches.concat());
             while !bytes.is_empty() {
                 let header = RecordBatchHeader::parse(&bytes)
                     .map_err(|error| format!("{key:?}: no batch: {error:?}"))?;
@@ -69,6 +82,9 @@ fn read_partition(
                 }
                 read_batch(key, &header, &batch, entries)?;
                 next = next.plus(header.last_offset_delta + 1);
+            }
+            if !read.is_whole {
+                break;
             }
         }
         if next == before {

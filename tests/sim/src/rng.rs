@@ -65,6 +65,7 @@ pub(crate) struct Streams {
     pub(crate) disk: Rng,
     pub(crate) faults: Rng,
     pub(crate) gateways: Rng,
+    pub(crate) jobs: Rng,
     pub(crate) network: Rng,
 }
 
@@ -77,6 +78,7 @@ impl Streams {
             disk: Rng::new(seed, "disk"),
             faults: Rng::new(seed, "faults"),
             gateways: Rng::new(seed, "gateways"),
+            jobs: Rng::new(seed, "jobs"),
             network: Rng::new(seed, "network"),
         }
     }

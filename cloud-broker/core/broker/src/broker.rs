@@ -6,6 +6,7 @@ mod undurable;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use broker_coordinator::{GroupSettings, Now};
 use broker_log::{Log, PartitionKey, SlotNo, SlotToWrite, TopicNo};
@@ -27,6 +28,7 @@ use crate::ingest::{
     AppendRequest, HelloRefused, HelloRequest, Ingest, ParkedState, UplinkAnswer, UplinkRequest,
     Verdict, check_hello, welcome,
 };
+use crate::keyed_topics::KeyedTopics;
 use crate::metadata::{Image, Metadata, NewTopic, Ticket, Topic, TopicRefused, Wish};
 use crate::pending::{ParkedAnswers, ParkedFetches, ParkedForCheckpoint};
 use crate::topic_config::RetentionDefaults;
@@ -126,6 +128,7 @@ pub struct Broker {
     fetches: ParkedFetches<FetchQuery>,
     deletions: ParkedForCheckpoint<DeleteRecordsAnswer>,
     disk_space: Option<DiskSpace>,
+    keyed_topics: Arc<KeyedTopics>,
     waiting: BTreeMap<Ticket, Vec<WaitingForTopics>>,
     undurable: Undurable,
 }
@@ -179,6 +182,7 @@ impl Broker {
             register(&mut log, topic).ok_or(BrokerError::TooManyPartitions)?;
             log.set_policy(TopicNo(topic.no), topic.configs.policy(&settings.retention));
         }
+        let keyed_topics = Arc::new(KeyedTopics::of(&image, &settings.retention));
         Ok(Self {
             groups: Groups::new(settings.groups),
             settings,
@@ -192,6 +196,7 @@ impl Broker {
             fetches: ParkedFetches::new(),
             deletions: ParkedForCheckpoint::new(),
             disk_space: None,
+            keyed_topics,
             waiting: BTreeMap::new(),
             undurable: Undurable::default(),
         })

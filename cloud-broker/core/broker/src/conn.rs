@@ -14,6 +14,7 @@ use broker_kafka::{ApiKey, Response};
 use bytes::Bytes;
 
 use crate::handlers::KafkaRequest;
+use crate::keyed_topics::KeyedTopics;
 
 /// What to do with a frame.
 #[derive(Debug)]
@@ -46,11 +47,12 @@ pub enum Reply {
     None,
 }
 
-/// Reads a frame (what follows its length) of a client on `host`. Batches are checked here.
+/// Reads a frame (what follows its length) of a client on `host`. Batches are checked here; those for topics that need keys
+/// are decompressed for it.
 ///
 /// # Errors
 /// [`FrameError`]: close the connection.
-pub fn receive(bytes: &Bytes, host: &str) -> Result<Received, FrameError> {
+pub fn receive(bytes: &Bytes, host: &str, keyed: &KeyedTopics) -> Result<Received, FrameError> {
     let (header, request) = match parse_request(bytes, decode_budget(bytes.len()))? {
         Incoming::Request(header, request) => (header, request),
         Incoming::ApiVersionsUnknown(header) => {
@@ -66,7 +68,7 @@ pub fn receive(bytes: &Bytes, host: &str) -> Result<Received, FrameError> {
     if header.api == ApiKey::ApiVersions {
         return own_reply(&info, ErrorCode::None);
     }
-    match KafkaRequest::prepare(header.version, request) {
+    match KafkaRequest::prepare(header.version, request, keyed) {
         Some(mut request) => {
             if let KafkaRequest::Group(group) = &mut request {
                 group.set_client(header.client_id.as_ref(), host);

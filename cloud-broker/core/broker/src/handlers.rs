@@ -10,6 +10,7 @@ pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
+pub(crate) mod describe_log_dirs;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod groups;
@@ -24,6 +25,7 @@ pub(crate) mod metadata;
 pub(crate) mod offset_commit;
 pub(crate) mod offset_delete;
 pub(crate) mod offset_fetch;
+pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 pub(crate) mod sync_group;
 
@@ -34,6 +36,7 @@ use broker_log::{PartitionKey, Piece, PieceRead, ReadFailed, TopicNo};
 use wire::ids::{Partition, TopicId};
 use wire::offset::LeaderEpoch;
 
+use crate::keyed_topics::KeyedTopics;
 use crate::metadata::{Image, Topic};
 
 pub use admin::{AdminAnswer, AdminRequest};
@@ -45,11 +48,13 @@ pub use delete_topics::{DeleteTopicsAnswer, DeleteTopicsQuery};
 pub use describe_configs::{
     DescribeConfigsAnswer, DescribeConfigsQuery, RESOURCES_PER_REQUEST_MAX,
 };
+pub use describe_log_dirs::{LogDirsAnswer, LogDirsQuery};
 pub use fetch::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery};
 pub use groups::GroupRequest;
 pub use init_producer_id::{InitProducerIdAnswer, InitProducerIdQuery};
 pub use list_offsets::{LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery};
 pub use metadata::MetadataQuery;
+pub use offset_for_leader_epoch::{EpochAnswer, EpochQuery};
 pub use produce::{CheckedProduce, ProduceAnswer};
 
 /// A request as the broker takes it: checked, and without the frame's bytes where it may have to wait.
@@ -73,13 +78,13 @@ impl KafkaRequest {
     /// Prepares a request for the broker. This is where batches are checked: call it on the connection's task.
     /// `None` for an API that the broker has no part in.
     #[must_use]
-    pub fn prepare(version: i16, request: Request) -> Option<Self> {
+    pub fn prepare(version: i16, request: Request, keyed: &KeyedTopics) -> Option<Self> {
         match request {
             Request::Fetch(fetch) => Some(Self::Fetch(FetchQuery::new(version, &fetch))),
             Request::ListOffsets(list) => Some(Self::Lookup(LookupQuery::new(version, &list))),
             Request::Metadata(request) => Some(Self::Metadata(MetadataQuery { version, request })),
             Request::Produce(produce) => {
-                Some(Self::Produce(CheckedProduce::new(version, &produce)))
+                Some(Self::Produce(CheckedProduce::new(version, &produce, keyed)))
             }
             other => AdminRequest::new(version, &other)
                 .map(Self::Admin)
@@ -113,6 +118,14 @@ impl TopicName {
     /// A copy, which does not keep the request's frame.
     pub(crate) fn new(name: &Text, id: Uuid, by: NamedBy) -> Self {
         Self { name: name.detached(), id, by }
+    }
+
+    /// The topic's id, if the request names it by that.
+    pub(crate) fn by_id(&self) -> Option<TopicId> {
+        match self.by {
+            NamedBy::Id => Some(TopicId::from(self.id)),
+            NamedBy::Name => None,
+        }
     }
 
     pub(crate) fn find<'a>(&self, image: &'a Image) -> Result<&'a Topic, ErrorCode> {

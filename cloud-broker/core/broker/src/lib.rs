@@ -16,6 +16,8 @@ mod groups;
 mod handlers;
 mod ids;
 mod ingest;
+mod kafka_records;
+mod keyed_topics;
 mod metadata;
 #[cfg(not(feature = "mutants"))]
 mod mutant;
@@ -34,16 +36,18 @@ pub use handlers::{
     AdminAnswer, AdminRequest, AlterConfigsAnswer, AlterConfigsQuery, CheckedProduce,
     CreatePartitionsAnswer, CreatePartitionsQuery, CreateTopicsAnswer, CreateTopicsQuery,
     DELETE_RECORDS_WAIT_MS_MAX, DeleteRecordsAnswer, DeleteRecordsQuery, DeleteTopicsAnswer,
-    DeleteTopicsQuery, DescribeConfigsAnswer, DescribeConfigsQuery, FETCH_BYTES_MAX,
-    FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, GroupRequest, InitProducerIdAnswer,
-    InitProducerIdQuery, KafkaRequest, LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery,
-    MetadataQuery, PieceLost, ProduceAnswer, RESOURCES_PER_REQUEST_MAX, ReadPiece,
-    TOPICS_PER_REQUEST_MAX,
+    DeleteTopicsQuery, DescribeConfigsAnswer, DescribeConfigsQuery, EpochAnswer, EpochQuery,
+    FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, GroupRequest,
+    InitProducerIdAnswer, InitProducerIdQuery, KafkaRequest, LOOKUP_RUNS_MAX, LogDirsAnswer,
+    LogDirsQuery, LookupAnswer, LookupProgress, LookupQuery, MetadataQuery, PieceLost,
+    ProduceAnswer, RESOURCES_PER_REQUEST_MAX, ReadPiece, TOPICS_PER_REQUEST_MAX,
 };
 pub use ingest::{
     AppendRequest, HelloRequest, RequestError, SESSION_BYTES_MAX, SESSION_FRAMES_MAX, SHARDS,
     UplinkAnswer, UplinkRequest,
 };
+pub use kafka_records::KafkaRecords;
+pub use keyed_topics::KeyedTopics;
 pub use metadata::{
     ControlWrite, DELETED_TOPICS_MAX, IMAGE_BYTES_MAX, Image, PARTITIONS_MAX, StoredError,
     TOPIC_PARTITIONS_MAX, TOPICS_MAX,

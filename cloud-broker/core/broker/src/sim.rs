@@ -1,7 +1,6 @@
-//! A broker on simulated files, for tests: the log's slots land in memory, and a commit happens when a test says so.
+//! A broker on a simulated disk, for tests: a commit happens when a test says so, and so do jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 
 use broker_coordinator::GroupSettings;
 use broker_kafka::Response;
@@ -12,11 +11,8 @@ use broker_kafka::generated::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
 use broker_kafka::runtime::Text;
-use broker_log::store::{CheckpointId, CheckpointStore, UnitSource, UnitStore, UnitWrite};
-use broker_log::{
-    FileNo, Log, LogSettings, Piece, PieceRead, SlotToWrite, UnitId, UnitNo, WalFileLen, WalSource,
-    recover,
-};
+use broker_log::sim_disk::{SimDisk, start, write};
+use broker_log::{Job, Log, LogSettings, Pace, Piece, PieceRead, Proceed, SlotToWrite};
 use bytes::Bytes;
 use wire::ids::{Incarnation, ProducerId};
 use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder};
@@ -35,103 +31,25 @@ const SEED: [u8; 32] = [5; 32];
 /// Small, so that a test has several files.
 const WAL_FILE_BYTES: u32 = 256 << 10;
 
-/// Files as the disk has them.
-type Files = BTreeMap<FileNo, Vec<u8>>;
-
-struct FilesSource<'a>(&'a Files);
-
-impl WalSource for FilesSource<'_> {
-    type Error = Infallible;
-
-    fn files(&mut self) -> Result<Vec<WalFileLen>, Infallible> {
-        let files = self.0.iter();
-        Ok(files.map(|(&file_no, bytes)| WalFileLen { file_no, len: bytes.len() as u64 }).collect())
-    }
-
-    fn read_at(&mut self, file_no: FileNo, at: u64, len: usize) -> Result<Bytes, Infallible> {
-        let bytes = self.0.get(&file_no).map_or(&[][..], |bytes| bytes);
-        let from = bytes.len().min(at as usize);
-        let to = bytes.len().min(from + len);
-        Ok(Bytes::copy_from_slice(&bytes[from..to]))
-    }
-}
-
-impl UnitSource for FilesSource<'_> {
-    type Error = Infallible;
-
-    fn read_at(&mut self, unit: UnitId, pos: u64, len: usize) -> Result<Bytes, Infallible> {
-        match unit {
-            UnitId::Wal(file_no) => WalSource::read_at(self, file_no, pos, len),
-            UnitId::Unit(_) => Ok(Bytes::new()),
-        }
-    }
-}
-
-impl UnitStore for FilesSource<'_> {
-    type Writer = NoUnit;
-
-    fn units(&mut self) -> Result<Vec<(UnitNo, u64)>, Infallible> {
-        Ok(Vec::new())
-    }
-
-    fn create(&mut self, _: UnitNo) -> Result<NoUnit, Infallible> {
-        unreachable!("these tests run no jobs")
-    }
-
-    fn seal(&mut self, _: FileNo, _: u64, _: &[u8]) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn free(&mut self, _: UnitId) -> Result<(), Infallible> {
-        Ok(())
-    }
-}
-
-/// No unit is ever made.
-pub(crate) enum NoUnit {}
-
-impl UnitWrite for NoUnit {
-    type Error = Infallible;
-
-    fn append(&mut self, _: &[u8]) -> Result<(), Infallible> {
-        match *self {}
-    }
-
-    fn finish(self) -> Result<(), Infallible> {
-        match self {}
-    }
-}
-
-impl CheckpointStore for FilesSource<'_> {
-    type Error = Infallible;
-
-    fn checkpoints(&mut self) -> Result<Vec<CheckpointId>, Infallible> {
-        Ok(Vec::new())
-    }
-
-    fn get_checkpoint(&mut self, _: CheckpointId) -> Result<Bytes, Infallible> {
-        Ok(Bytes::new())
-    }
-
-    fn put_checkpoint(&mut self, _: CheckpointId, _: &[Bytes]) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn remove_checkpoint(&mut self, _: CheckpointId) -> Result<(), Infallible> {
-        Ok(())
-    }
-}
+/// Short, so that a test need not let much time pass.
+const SPACE_CHECKPOINT_MS: u64 = 100;
+const MAINTENANCE_MS: u64 = 1_000;
 
 pub(crate) fn empty_log(tail_bytes: usize) -> Log {
-    log_on(&Files::new(), tail_bytes, 1)
+    log_on(&mut SimDisk::new(), tail_bytes, 1)
 }
 
-/// The log that a life finds on these files; lives are told apart by their number.
-fn log_on(files: &Files, tail_bytes: usize, life: u8) -> Log {
-    let recovered = recover(&mut FilesSource(files)).expect("whole slots are never damaged");
-    let settings =
-        LogSettings { tail_bytes, wal_file_bytes: WAL_FILE_BYTES, ..LogSettings::default() };
-    Log::open(&settings, Incarnation([life; 16]), recovered, UnixMs(0))
+/// The log that a life finds on this disk; lives are told apart by their number.
+fn log_on(disk: &mut SimDisk, tail_bytes: usize, life: u8) -> Log {
+    let settings = LogSettings {
+        tail_bytes,
+        wal_file_bytes: WAL_FILE_BYTES,
+        space_checkpoint_ms: SPACE_CHECKPOINT_MS,
+        maintenance_ms: MAINTENANCE_MS,
+        ..LogSettings::default()
+    };
+    let log = start(disk, Incarnation([life; 16]), &settings, UnixMs(1));
+    log.expect("this disk is never damaged")
 }
 
 pub(crate) fn settings() -> BrokerSettings {
@@ -158,7 +76,7 @@ pub(crate) struct Sim {
     pub(crate) answers: BTreeMap<Asker, Answer>,
     pub(crate) writes: Vec<ControlWrite>,
     pub(crate) reads: Vec<crate::GroupsRead>,
-    files: Files,
+    pub(crate) disk: SimDisk,
     in_flight: Option<SlotToWrite>,
     /// `ctl/cluster`: version and content.
     control: (u64, Vec<u8>),
@@ -179,7 +97,9 @@ impl Sim {
 
     fn with(tail_bytes: usize, image: Image) -> Self {
         let identity = Identity { incarnation: Incarnation([1; 16]), id_seed: SEED };
-        let broker = Broker::new(settings(), &identity, empty_log(tail_bytes), image).unwrap();
+        let mut disk = SimDisk::new();
+        let log = log_on(&mut disk, tail_bytes, 1);
+        let broker = Broker::new(settings(), &identity, log, image).unwrap();
         let mut sim = Self {
             broker,
             now: MonoMs(1_000),
@@ -188,7 +108,7 @@ impl Sim {
             answers: BTreeMap::new(),
             writes: Vec::new(),
             reads: Vec::new(),
-            files: BTreeMap::new(),
+            disk,
             in_flight: None,
             control: (1, Image::first([7; 16])),
             life: 1,
@@ -204,7 +124,7 @@ impl Sim {
         let (version, bytes) = &self.control;
         let image = Image::load(*version, bytes).unwrap();
         let identity = Identity { incarnation: Incarnation([self.life; 16]), id_seed: SEED };
-        let log = log_on(&self.files, 0, self.life);
+        let log = log_on(&mut self.disk, 0, self.life);
         self.broker = Broker::new(settings(), &identity, log, image).unwrap();
         self.in_flight = None;
         self.answers.clear();
@@ -219,8 +139,8 @@ impl Sim {
         self.wait_ms(0);
         while let Some(read) = self.reads.pop() {
             assert!(self.reads.is_empty(), "one at a time");
-            let files = &self.files;
-            let (chunk, skipped) = read.run(&mut |piece| read_piece(files, piece));
+            let disk = &mut self.disk;
+            let (chunk, skipped) = read.run(&mut |piece| read_piece(disk, piece));
             assert_eq!((chunk.failed(), skipped), (false, 0));
             self.handle(Event::GroupsRead(chunk));
             reads += 1;
@@ -249,7 +169,7 @@ impl Sim {
 
     pub(crate) fn request(&mut self, version: i16, request: Request) -> Asker {
         let asker = self.asker(1);
-        let request = KafkaRequest::prepare(version, request).unwrap();
+        let request = KafkaRequest::prepare(version, request, self.broker.keyed_topics()).unwrap();
         self.handle(Event::Kafka(asker, request));
         asker
     }
@@ -271,13 +191,7 @@ impl Sim {
     /// The disk has synced what it was handed.
     pub(crate) fn end_write(&mut self) {
         if let Some(slot) = self.in_flight.take() {
-            let file = self.files.entry(slot.file_no).or_default();
-            if let Some(new) = &slot.new_file {
-                *file = vec![0; new.size as usize];
-                file[..new.header.len()].copy_from_slice(&new.header);
-            }
-            let end = slot.pos as usize + slot.bytes.len();
-            file[slot.pos as usize..end].copy_from_slice(&slot.bytes);
+            write(&mut self.disk, &slot).expect("this disk never fails");
             self.broker.slot_durable(slot.slot_no, &mut self.effects);
             self.sort();
         }
@@ -291,6 +205,27 @@ impl Sim {
             self.end_write();
             self.begin_write();
         }
+    }
+
+    /// Runs the jobs that are due, and what comes of them. Says what they were.
+    pub(crate) fn run_jobs(&mut self) -> Vec<&'static str> {
+        let mut done = Vec::new();
+        self.commit();
+        while let Some(job) = self.broker.take_job(self.now, self.wall) {
+            done.push(match &job {
+                Job::Seal(_) => "seal",
+                Job::Checkpoint(_) => "checkpoint",
+                Job::Free(_) => "free",
+                Job::Rewrite(_) => "rewrite",
+                Job::Compact(_) => "compact",
+            });
+            let result = job.run(&mut self.disk, &mut Unpaced);
+            let damaged = self.broker.job_done(self.now, self.wall, result, &mut self.effects);
+            assert!(damaged.is_empty(), "{damaged:?}");
+            self.sort();
+            self.commit();
+        }
+        done
     }
 
     /// Stores the metadata that waits to be stored.
@@ -353,8 +288,8 @@ impl Sim {
     pub(crate) fn fetched(&mut self, asker: Asker) -> FetchResponse {
         match self.answers.remove(&asker) {
             Some(Answer::Fetch(answer)) => {
-                let files = &self.files;
-                answer.into_response(&mut |piece| read_piece(files, piece))
+                let disk = &mut self.disk;
+                answer.into_response(&mut |piece| read_piece(disk, piece))
             }
             other => panic!("not a fetch answer: {other:?}"),
         }
@@ -369,8 +304,8 @@ impl Sim {
             let Some(Answer::Lookup(answer)) = self.answers.remove(&asker) else {
                 panic!("not a lookup answer");
             };
-            let files = &self.files;
-            match answer.advance(&mut |piece| read_piece(files, piece)) {
+            let disk = &mut self.disk;
+            match answer.advance(&mut |piece| read_piece(disk, piece)) {
                 crate::LookupProgress::Done(response) => return response,
                 crate::LookupProgress::Again(request) => {
                     self.handle(Event::Kafka(asker, request));
@@ -393,8 +328,16 @@ impl Sim {
     }
 }
 
-fn read_piece(files: &Files, piece: &Piece) -> Result<PieceRead, PieceLost> {
-    piece.read(&mut FilesSource(files)).map_err(|failed| PieceLost::from(&failed))
+struct Unpaced;
+
+impl Pace for Unpaced {
+    fn wrote(&mut self, _: usize) -> Proceed {
+        Proceed::Go
+    }
+}
+
+fn read_piece(disk: &mut SimDisk, piece: &Piece) -> Result<PieceRead, PieceLost> {
+    piece.read(disk).map_err(|failed| PieceLost::from(&failed))
 }
 
 /// A batch of plain records with these values; record `i` has the timestamp `first_timestamp + i`.

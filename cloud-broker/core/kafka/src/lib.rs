@@ -2,7 +2,8 @@
 //! and the records inside a batch.
 //!
 //! Invariants: no input makes it panic; memory taken for a message is bounded by its frame's size and a constant before
-//! it is allocated; record batches pass through as bytes and are decoded only to find a time.
+//! it is allocated; record batches pass through as bytes and are decoded only to find a time
+//! and for compaction by key.
 //!
 //! Deliberately missing: sockets, what any request does, and the header of a record batch, which `wire` has.
 

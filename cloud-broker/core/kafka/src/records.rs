@@ -1,12 +1,14 @@
-//! The records inside one batch, for the few who must look: finding a time, and tests. Everything else passes batches on
-//! as they are.
+//! The records inside one batch, for the few who must look: finding a time, compaction by key, and tests. Everything else
+//! passes batches on as they are.
 //!
 //! Records are decompressed as they are walked, one at a time in memory, so what a batch can cost is bounded: its
 //! output by [`BATCH_BYTES_MAX`], a record by [`RECORD_BYTES_MAX`], and each codec's own window (see `decompress`).
 //!
 //! Format: Kafka documentation, "Record" and "Record Header"; the batch's header is `wire::record_batch`.
 
+mod compress;
 mod decompress;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +19,8 @@ use wire::record_batch::{HEADER_BYTES, RecordBatchError, RecordBatchHeader};
 use wire::time::UnixMs;
 
 use decompress::Decompressor;
+
+pub use rewrite::{REWRITTEN_BYTES_MAX, rewrite};
 
 /// Most bytes that the records of one batch may be when decompressed.
 pub const BATCH_BYTES_MAX: usize = 64 << 20;

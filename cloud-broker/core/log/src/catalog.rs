@@ -39,6 +39,8 @@ pub(crate) struct Unit {
     pub(crate) named_by: u64,
     /// A job copies it.
     pub(crate) is_busy: bool,
+    /// A job found that it cannot be copied: what can be read of it is served from where it is.
+    pub(crate) is_unreadable: bool,
 }
 
 impl Unit {
@@ -71,6 +73,17 @@ struct Dead {
     is_busy: bool,
 }
 
+impl Dead {
+    /// Whether one of the checkpoints that are kept names it, or its replay reads it.
+    fn is_needed(&self, kept: &[Kept; 2]) -> bool {
+        self.named_by >= kept[0].n
+            || match self.id {
+                UnitId::Wal(file_no) => kept.iter().any(|kept| file_no >= kept.replay_file),
+                UnitId::Unit(_) => false,
+            }
+    }
+}
+
 /// A checkpoint that is kept, as far as giving space back goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kept {
@@ -94,16 +107,42 @@ impl Catalog {
         self.units.values()
     }
 
-    pub(crate) fn units_mut(&mut self) -> impl Iterator<Item = &mut Unit> {
-        self.units.values_mut()
-    }
-
     pub(crate) fn unit(&self, id: UnitId) -> Option<&Unit> {
         self.units.get(&id)
     }
 
-    pub(crate) fn has_dead(&self) -> bool {
-        !self.dead.is_empty()
+    /// A checkpoint names all that lives.
+    pub(crate) fn named_by(&mut self, n: u64) {
+        self.units.values_mut().for_each(|unit| unit.named_by = n);
+        self.files.iter_mut().for_each(|file| file.named_by = n);
+    }
+
+    /// Whether something dead could be given back if there were a newer checkpoint. Replay of one that is made now would begin
+    /// in the file of the last slot, which is needed until there is a next one.
+    pub(crate) fn waits_for_checkpoint(
+        &self,
+        kept: Option<[Kept; 2]>,
+        last: (FileNo, u64),
+    ) -> bool {
+        self.dead.iter().any(|dead| {
+            let can_go = match dead.id {
+                UnitId::Wal(file_no) => file_no < last.0,
+                UnitId::Unit(_) => true,
+            };
+            can_go && kept.is_none_or(|kept| dead.is_needed(&kept))
+        })
+    }
+
+    /// A job cannot copy this unit: it is not asked to again.
+    pub(crate) fn set_unreadable(&mut self, id: UnitId) {
+        if let Some(unit) = self.units.get_mut(&id) {
+            unit.is_unreadable = true;
+        }
+    }
+
+    /// A job has failed that may have used up so many numbers.
+    pub(crate) fn skip_unit_numbers(&mut self, count: u64) {
+        self.next_unit = UnitNo(self.next_unit.0.saturating_add(count));
     }
 
     /// Units that are dead, and their bytes.
@@ -167,6 +206,28 @@ impl Catalog {
         self.insert(meta, Lease::default(), named_by);
     }
 
+    /// A WAL file without a footer that a checkpoint names.
+    pub(crate) fn restore_file(&mut self, file: UnsealedFile, named_by: u64) {
+        self.files.push_back(WalFile {
+            file,
+            lease: Lease::default(),
+            keys: Vec::new(),
+            since: UnixMs(i64::MAX),
+            named_by,
+        });
+    }
+
+    /// A run in one of these files that a checkpoint names.
+    pub(crate) fn run_restored(&mut self, file_no: FileNo, key: PartitionKey, append_ms: UnixMs) {
+        let at = self.files.binary_search_by_key(&file_no, |file| file.file.file_no);
+        if let Some(file) = at.ok().and_then(|at| self.files.get_mut(at)) {
+            file.since = file.since.min(append_ms);
+            if file.keys.last() != Some(&key) {
+                file.keys.push(key);
+            }
+        }
+    }
+
     /// Something that only an older checkpoint needs.
     pub(crate) fn restore_dead(&mut self, id: UnitId, len: u64, named_by: u64) {
         self.dead.push(Dead { id, len, lease: Lease::default(), named_by, is_busy: false });
@@ -183,6 +244,7 @@ impl Catalog {
                 live_bytes: 0,
                 named_by,
                 is_busy: false,
+                is_unreadable: false,
             },
         );
     }
@@ -252,18 +314,13 @@ impl Catalog {
     }
 
     /// What can be given back now that these two checkpoints are kept, the older one first.
-    pub(crate) fn take_freeable(&mut self, kept: &[Kept; 2]) -> Vec<UnitId> {
+    pub(crate) fn take_freeable(&mut self, kept: &[Kept; 2], most: usize) -> Vec<UnitId> {
+        let can_go =
+            |dead: &&mut Dead| !dead.is_needed(kept) && !dead.is_busy && dead.lease.is_alone();
         let mut ids = Vec::new();
-        for dead in &mut self.dead {
-            let is_needed = dead.named_by >= kept[0].n
-                || match dead.id {
-                    UnitId::Wal(file_no) => file_no >= kept[0].replay_file.min(kept[1].replay_file),
-                    UnitId::Unit(_) => false,
-                };
-            if !is_needed && !dead.is_busy && dead.lease.is_alone() {
-                dead.is_busy = true;
-                ids.push(dead.id);
-            }
+        for dead in self.dead.iter_mut().filter(can_go).take(most) {
+            dead.is_busy = true;
+            ids.push(dead.id);
         }
         ids
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use wire::ids::Partition;
 
 /// Number of a topic in this log. The metadata maps a topic's name and UUID to it; a number is never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TopicNo(pub u32);
 
 /// One partition of one topic.

@@ -5,6 +5,7 @@
 //! it made counts only once the engine has taken the result, and after a crash only if a checkpoint names it.
 
 mod checkpoint;
+mod compact;
 mod free;
 mod rewrite;
 mod run;

@@ -15,6 +15,7 @@
 mod batch_cut;
 mod catalog;
 mod checkpoint;
+mod compaction;
 mod extent;
 mod fields;
 mod ids;
@@ -26,10 +27,13 @@ mod mutant;
 #[cfg(feature = "mutants")]
 pub mod mutant;
 mod partition;
+#[cfg(feature = "sim")]
+pub mod plain_records;
 mod policy;
 mod producer;
 mod read;
 mod recovery;
+mod retention;
 mod settings;
 #[cfg(feature = "sim")]
 pub mod sim_disk;
@@ -46,6 +50,9 @@ pub use checkpoint::{
     CHECKPOINT_HEADER_BYTES, CHECKPOINT_VERSION, Checkpoint, CheckpointError, CheckpointErrorKind,
     CheckpointHead, CheckpointIndex, CheckpointWriter, PartitionState, ProducerBatchState,
     ProducerState, ReplayFrom, SECTIONS_MAX, Section, SectionKind, SectionTooLarge, UnsealedFile,
+};
+pub use compaction::{
+    COMPACTED_BATCH_RECORDS_MAX, COMPACTION_MAP_BYTES, KeyedRecord, RecordRewriter, Unreadable,
 };
 pub use extent::Extent;
 pub use ids::{FileNo, PartitionKey, SHARDS, Shard, SlotNo, TopicNo, UnitId, UnitNo};
@@ -64,8 +71,8 @@ pub use policy::{CompactPolicy, TopicPolicy};
 pub use producer::{BATCHES_KEPT, PRODUCER_EXPIRATION_MS, PRODUCERS_MAX};
 pub use read::{Candidate, FilePiece, Piece, PieceRead, ReadError, ReadPlan};
 pub use recovery::{
-    Corruption, CorruptionKind, Recovered, RecoveryError, RecoveryReport, TailRewrite, TornTail,
-    WalFileLen, WalSource, recover,
+    CheckpointBad, Corruption, CorruptionKind, DamagedCheckpoint, Recovered, RecoveryError,
+    RecoveryReport, TailRewrite, TornTail, WalFileLen, WalSource, recover,
 };
 pub use settings::{LogSettings, PARTITIONS_MAX, READ_PIECES_MAX, UPLINK_STREAMS_MAX};
 pub use slot::{

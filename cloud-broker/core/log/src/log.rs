@@ -1,12 +1,15 @@
 //! The engine: puts staging, partitions, streams, catalog, tail and the place in the WAL together.
 
 mod append;
+mod checkpoint;
+mod compact;
 mod durable;
 mod idempotent;
 mod jobs;
 mod lookup;
 mod maintain;
 mod place;
+mod rewrite;
 mod room;
 mod usage;
 
@@ -27,18 +30,22 @@ pub use room::Room;
 pub use usage::LogUsage;
 
 use crate::catalog::Catalog;
-use crate::ids::{PartitionKey, SlotNo, TopicNo};
+use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo};
 use crate::partition::{PartitionLog, PartitionOffsets};
 use crate::policy::TopicPolicy;
 use crate::producer::Producers;
 use crate::recovery::Recovered;
+use crate::retention::RetentionClock;
 use crate::settings::{LogSettings, PARTITIONS_MAX};
 use crate::slot::ControlBody;
 use crate::staging::Staging;
 use crate::tail::Tail;
 use crate::uplink_stream::{UplinkStream, UplinkStreams};
+use checkpoint::Checkpoints;
+pub(crate) use checkpoint::{FoundCheckpoints, Stored};
 use durable::InFlight;
 use jobs::Jobs;
+use maintain::Maintenance;
 use place::WritePlace;
 
 /// What both clocks say.
@@ -74,6 +81,10 @@ pub struct Log {
     tail: Tail,
     catalog: Catalog,
     jobs: Jobs,
+    /// Where the last durable slot lies, and ends.
+    last_file: (FileNo, u64),
+    maintenance: Maintenance,
+    retention_clock: RetentionClock,
 }
 
 impl Log {
@@ -107,7 +118,10 @@ impl Log {
             prev_crc: 0,
             tail: Tail::new(settings.tail_bytes),
             catalog: recovered.catalog,
-            jobs: Jobs::default(),
+            jobs: Jobs::new(Checkpoints::new(recovered.checkpoints, recovered.report.slot_bytes)),
+            last_file: (recovered.next_file_no, 0),
+            maintenance: Maintenance::default(),
+            retention_clock: RetentionClock::new(recovered.newest_append),
             settings: settings.clone(),
         }
     }

@@ -1,10 +1,12 @@
 //! What the log knows of one partition: its offsets and where its durable batches lie.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use wire::offset::{LeaderEpoch, Offset};
 use wire::time::UnixMs;
 
+use crate::checkpoint::PartitionState;
 use crate::extent::Extent;
 use crate::ids::{FileNo, PartitionKey};
 use crate::job::UnitRun;
@@ -81,6 +83,15 @@ impl Run {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Misplaced;
 
+/// How extents changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Replaced {
+    /// The partition has these no longer.
+    pub(crate) gone: Vec<Extent>,
+    /// It has these instead.
+    pub(crate) taken: Vec<Extent>,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct PartitionLog {
     /// Behind the last record that was appended, durable or not.
@@ -104,6 +115,25 @@ pub(crate) struct PartitionLog {
 impl PartitionLog {
     pub(crate) fn new() -> Self {
         Self { next: Offset::ZERO, ..Self::default() }
+    }
+
+    /// A partition as a checkpoint tells of it. Its extents and runs are in order.
+    pub(crate) fn restore(state: &PartitionState) -> Self {
+        let runs: VecDeque<Run> =
+            state.runs.iter().map(|(file_no, run)| Run::new(*file_no, run)).collect();
+        let in_runs: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
+        let in_extents: u64 = state.extents.iter().map(|extent| extent.bytes).sum();
+        Self {
+            next: state.next,
+            log_start: state.log_start,
+            high_watermark: state.next,
+            epochs: state.epochs.clone(),
+            extents: state.extents.clone(),
+            runs,
+            bytes: in_extents.saturating_add(in_runs),
+            cleaned: state.cleaned,
+            next_horizon: state.next_horizon,
+        }
     }
 
     pub(crate) fn offsets(&self) -> PartitionOffsets {
@@ -211,34 +241,62 @@ impl PartitionLog {
         taken
     }
 
-    /// Puts `made` in the place of those extents from `first` to `last` that `is_input`. Gives back the extents that went,
-    /// and those of `made` that were taken: what lies below the log's start by now is not.
+    /// Puts `made` in the place of those extents from `first` to `last` that `is_input`. Both must hold the same offsets; what
+    /// lies below the log's start by now is not taken.
     pub(crate) fn replace(
         &mut self,
-        (first, last): (Offset, Offset),
+        range: (Offset, Offset),
         is_input: impl Fn(&Extent) -> bool,
         made: &[Extent],
-    ) -> Result<(Vec<Extent>, Vec<Extent>), Misplaced> {
-        let start = self.extents.partition_point(|extent| extent.last < first);
-        let end = self.extents.partition_point(|extent| extent.base <= last).max(start);
-        let (gone, kept): (Vec<Extent>, Vec<Extent>) =
-            self.extents[start..end].iter().partition(|extent| is_input(extent));
-        let log_start = self.log_start;
-        let taken: Vec<Extent> =
-            made.iter().copied().filter(|extent| extent.last >= log_start).collect();
-        let mut within = kept;
+    ) -> Result<Replaced, Misplaced> {
+        let (gone, _, _) = self.split(range, &is_input);
+        let taken = self.above_log_start(made);
+        let first = |extents: &[Extent]| extents.first().map(|e| e.base.max(self.log_start));
+        let last = |extents: &[Extent]| extents.last().map(|e| e.last);
+        if first(&gone) != first(&taken) || last(&gone) != last(&taken) {
+            return Err(Misplaced);
+        }
+        self.replace_compacted(range, is_input, made)
+    }
+
+    /// Like [`PartitionLog::replace`], where records may have been dropped.
+    pub(crate) fn replace_compacted(
+        &mut self,
+        range: (Offset, Offset),
+        is_input: impl Fn(&Extent) -> bool,
+        made: &[Extent],
+    ) -> Result<Replaced, Misplaced> {
+        let (gone, mut within, at) = self.split(range, &is_input);
+        let taken = self.above_log_start(made);
         within.extend_from_slice(&taken);
         within.sort_by_key(|extent| extent.base);
-        let before = start.checked_sub(1).map(|before| self.extents[before]);
-        let behind = self.extents.get(end).copied();
+        let before = at.start.checked_sub(1).map(|before| self.extents[before]);
+        let behind = self.extents.get(at.end).copied();
         let all = before.iter().chain(&within).chain(behind.iter());
-        let mut ordered = all.clone().zip(all.skip(1));
-        if !ordered.all(|(one, next)| one.last < next.base) {
+        let is_in_order = all.clone().zip(all.skip(1)).all(|(one, next)| one.last < next.base);
+        let is_outside = |extent: &Extent| extent.base < range.0 || extent.last > range.1;
+        if !is_in_order || taken.iter().any(is_outside) {
             return Err(Misplaced);
         }
         self.bytes -= gone.iter().map(|extent| extent.bytes).sum::<u64>();
         self.bytes += taken.iter().map(|extent| extent.bytes).sum::<u64>();
-        self.extents.splice(start..end, within);
-        Ok((gone, taken))
+        self.extents.splice(at, within);
+        Ok(Replaced { gone, taken })
+    }
+
+    /// The extents between two offsets: those that are inputs, the others, and where they all are.
+    fn split(
+        &self,
+        (first, last): (Offset, Offset),
+        is_input: impl Fn(&Extent) -> bool,
+    ) -> (Vec<Extent>, Vec<Extent>, Range<usize>) {
+        let start = self.extents.partition_point(|extent| extent.last < first);
+        let end = self.extents.partition_point(|extent| extent.base <= last).max(start);
+        let (inputs, others) = self.extents[start..end].iter().partition(|e| is_input(e));
+        (inputs, others, start..end)
+    }
+
+    fn above_log_start(&self, made: &[Extent]) -> Vec<Extent> {
+        made.iter().copied().filter(|extent| extent.last >= self.log_start).collect()
     }
 }

@@ -16,6 +16,7 @@ use wire::record_batch::RecordBatchHeader;
 use wire::seq::StreamSeq;
 use wire::time::UnixMs;
 
+use crate::checkpoint::{CheckpointWriter, ProducerBatchState, ProducerState};
 use crate::ids::{PartitionKey, TopicNo};
 
 /// Batches of a producer whose copies are recognised: a client has at most so many requests in flight (Kafka's own number,
@@ -120,6 +121,33 @@ struct PastBatch {
     original: Original,
 }
 
+impl Producer {
+    fn state(&self, pid: ProducerId) -> ProducerState {
+        let batches = self.batches[..self.len].iter().map(|batch| ProducerBatchState {
+            base: batch.base,
+            last: batch.last,
+            base_offset: batch.original.base_offset,
+            append_time: batch.original.append_time,
+        });
+        ProducerState { pid, epoch: self.epoch, used: self.used, batches: batches.collect() }
+    }
+
+    /// `None` for one that has written nothing: there is none.
+    fn restored(state: &ProducerState, use_no: u64) -> Option<Self> {
+        let past = |batch: &ProducerBatchState| PastBatch {
+            base: batch.base,
+            last: batch.last,
+            original: Original { base_offset: batch.base_offset, append_time: batch.append_time },
+        };
+        let mut batches = [past(state.batches.last()?); BATCHES_KEPT];
+        let len = state.batches.len().min(BATCHES_KEPT);
+        for (slot, batch) in batches.iter_mut().zip(&state.batches[state.batches.len() - len..]) {
+            *slot = past(batch);
+        }
+        Some(Self { epoch: state.epoch, batches, len, use_no, used: state.used })
+    }
+}
+
 impl Default for Producers {
     fn default() -> Self {
         Self::with_most(PRODUCERS_MAX)
@@ -185,6 +213,42 @@ impl Producers {
         }
         producer.batches[producer.len] = past;
         producer.len += 1;
+    }
+
+    /// Writes down where every producer stands.
+    pub(crate) fn export(&self, writer: &mut CheckpointWriter) {
+        let mut states = Vec::new();
+        let mut of = None;
+        for (producer, known) in &self.known {
+            if of != Some(producer.key) {
+                if let Some(key) = of {
+                    writer.producers(key, &states);
+                }
+                states.clear();
+                of = Some(producer.key);
+            }
+            states.push(known.state(producer.pid));
+        }
+        if let Some(key) = of {
+            writer.producers(key, &states);
+        }
+    }
+
+    /// Takes in what a checkpoint says of producers.
+    pub(crate) fn restore(&mut self, mut states: Vec<(PartitionKey, ProducerState)>) {
+        states.sort_by_key(|(_, state)| state.used);
+        for (key, state) in states {
+            let Some(producer) = Producer::restored(&state, self.next_use) else {
+                continue;
+            };
+            let name = ProducerKey { key, pid: state.pid };
+            self.by_use.insert(self.next_use, name);
+            self.next_use += 1;
+            self.known.insert(name, producer);
+            if self.known.len() > self.most {
+                self.forget_oldest();
+            }
+        }
     }
 
     /// Forgets the producers of a topic that is gone.

@@ -1,11 +1,15 @@
 //! What a reader is told to fetch, from where.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use wire::limits::RECORD_BATCH_BYTES_MAX;
 use wire::offset::Offset;
+use wire::record_batch::RecordBatchHeader;
 
 use crate::batch_cut::{DamagedRun, FirstBatch, cut};
 use crate::catalog::Catalog;
+use crate::extent::Extent;
 use crate::ids::{FileNo, PartitionKey, UnitId};
 use crate::job::Damage;
 use crate::lease::Lease;
@@ -14,7 +18,10 @@ use crate::settings::READ_PIECES_MAX;
 use crate::slot::SLOT_BYTES_MAX;
 use crate::store::UnitSource;
 use crate::tail::Tail;
-use crate::unit::{ExtentRead, ExtentSearch, ReadFailed};
+use crate::unit::{ExtentRead, ExtentSearch, ReadFailed, SearchFor};
+
+/// With less than this left of its limit, a read does not begin with one more extent that it cannot finish.
+const EXTENT_READ_MIN: usize = 64 << 10;
 
 /// Why nothing can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +63,7 @@ pub struct PieceRead {
     pub batches: Vec<Bytes>,
     /// Whether it is all that the plan wanted. If not, the answer ends here: what the next piece holds would leave a hole.
     pub is_whole: bool,
-    /// For a candidate: the offset behind these batches, if it is not [`Candidate::next`].
+    /// The offset behind these batches, if it is not the one behind the run or extent: for a candidate, go on from there.
     pub next: Option<Offset>,
 }
 
@@ -116,7 +123,7 @@ impl Piece {
     }
 }
 
-/// A run to be read from a file: all `len` bytes of it, then [`FilePiece::cut`].
+/// A run to be read from a file.
 #[derive(Debug, Clone)]
 pub struct FilePiece {
     /// The file.
@@ -136,30 +143,51 @@ pub struct FilePiece {
 }
 
 impl FilePiece {
-    /// The part of `run`, the bytes that were read, that belongs to the answer.
-    ///
-    /// # Errors
-    /// [`DamagedRun`] if the bytes are not this run.
-    pub fn cut(&self, run: &Bytes) -> Result<Bytes, DamagedRun> {
-        if run.len() != self.len as usize {
-            return Err(DamagedRun { at: run.len() });
-        }
-        let range = cut(run, self.base, self.from, self.max_bytes, self.first)?;
-        Ok(run.slice(range))
-    }
-
+    /// Reads the run and checks what belongs to the answer, which ends in front of a damaged batch: the reader asks again, and
+    /// is told then.
     fn read<S: UnitSource>(&self, source: &mut S) -> Result<PieceRead, ReadFailed<S::Error>> {
         let (unit, pos) = (UnitId::Wal(self.file_no), u64::from(self.pos));
         let run = source.read_at(unit, pos, self.len as usize).map_err(ReadFailed::Source)?;
-        let batches = self.cut(&run).map_err(|damaged| Damage {
-            unit,
-            from: pos + damaged.at as u64,
-            to: pos + u64::from(self.len),
-            key: self.key,
-            base: self.base,
-            last: self.last,
-        })?;
-        Ok(batches.into())
+        let (range, damaged) = self.intact(&run);
+        match damaged {
+            Some((at, base)) if range.is_empty() => Err(ReadFailed::Damaged(Damage {
+                unit,
+                from: pos + at as u64,
+                to: pos + u64::from(self.len),
+                key: self.key,
+                base,
+                last: self.last,
+            })),
+            damaged => Ok(PieceRead {
+                batches: vec![run.slice(range)],
+                is_whole: damaged.is_none(),
+                next: damaged.map(|(_, base)| base),
+            }),
+        }
+    }
+
+    /// The batches of `run` that belong to the answer, as far as they are what was written; then where that ends, if it
+    /// does, and the first offset that cannot be read.
+    fn intact(&self, run: &[u8]) -> (Range<usize>, Option<(usize, Offset)>) {
+        let cut_of = |run| cut(run, self.base, self.from, self.max_bytes, self.first);
+        let (mut range, mut damaged) = match cut_of(run) {
+            Ok(range) if run.len() == self.len as usize => (range, None),
+            Ok(_) => (0..0, Some(run.len())),
+            Err(DamagedRun { at }) => (cut_of(&run[..at]).unwrap_or(0..0), Some(at)),
+        };
+        let (mut at, mut base) = (range.start, self.from);
+        while at < range.end {
+            let batch = &run[at..range.end];
+            let header = RecordBatchHeader::parse(batch).ok();
+            let Some(header) = header.filter(|header| header.check_crc(batch).is_ok()) else {
+                damaged = Some(at);
+                range.end = at;
+                break;
+            };
+            at += header.total_len;
+            base = header.base_offset.plus(header.last_offset_delta + 1);
+        }
+        (range, damaged.map(|at| (at, base)))
     }
 }
 
@@ -204,6 +232,21 @@ impl Planner<'_> {
         }
         let mut pieces = Vec::new();
         let mut left = max_bytes;
+        for extent in self.partition.extents_from(offset) {
+            let first = if pieces.is_empty() { first } else { FirstBatch::IfItFits };
+            let is_next = left > 0 || first == FirstBatch::Always;
+            let all = usize::try_from(extent.bytes).unwrap_or(usize::MAX);
+            let is_worth_it = pieces.is_empty() || all <= left || left >= EXTENT_READ_MIN;
+            if !is_next || !is_worth_it || pieces.len() >= READ_PIECES_MAX {
+                return Ok(ReadPlan { pieces, offsets });
+            }
+            let wanted = Wanted { from: offset, max_bytes: left, first };
+            pieces.extend(self.extent_piece(extent, wanted));
+            if all > left {
+                return Ok(ReadPlan { pieces, offsets });
+            }
+            left -= all;
+        }
         for run in self.partition.runs_from(offset) {
             let first = if pieces.is_empty() { first } else { FirstBatch::IfItFits };
             // Nothing fits into nothing: a file would be read in vain.
@@ -252,6 +295,35 @@ impl Planner<'_> {
             piece: in_memory.unwrap_or_else(|| self.file_piece(run, all)),
             next: run.last.plus(1),
         }
+    }
+
+    /// `None` if the catalog does not have the unit, which it does as long as a partition has the extent.
+    fn extent_piece(&self, extent: &Extent, wanted: Wanted) -> Option<Piece> {
+        let unit = self.catalog.unit(extent.unit)?;
+        let read = ExtentRead {
+            key: self.key,
+            unit: unit.meta,
+            extent: *extent,
+            from: wanted.from,
+            max_bytes: wanted.max_bytes,
+            first: wanted.first,
+        };
+        Some(Piece::Extent(read, unit.lease.clone()))
+    }
+
+    /// What is searched for in an extent, from `from` on.
+    pub(crate) fn search(
+        &self,
+        extent: &Extent,
+        from: Offset,
+        what: SearchFor,
+    ) -> Option<Candidate> {
+        let unit = self.catalog.unit(extent.unit)?;
+        let search = ExtentSearch { key: self.key, unit: unit.meta, extent: *extent, from, what };
+        Some(Candidate {
+            piece: Piece::Search(search, unit.lease.clone()),
+            next: extent.last.plus(1),
+        })
     }
 
     fn file_piece(&self, run: &Run, wanted: Wanted) -> Piece {

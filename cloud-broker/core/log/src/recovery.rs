@@ -1,4 +1,4 @@
-//! Rebuilding the log from its WAL files, one slot in memory at a time.
+//! Rebuilding the log from its newest checkpoint and the WAL files behind it, one slot in memory at a time.
 //!
 //! The rules, each with the mistake it prevents:
 //! - The files of an incarnation are a chain of slots that begins with OPEN, which names the incarnation before and the
@@ -8,8 +8,12 @@
 //! - A slot can read back intact and not be on disk (the page cache survives a killed process and a failed sync). So
 //!   the last slot is to be written and synced again before anything is served: [`Recovered::rewrite`]. Slots before it
 //!   are durable, because only one is ever in flight.
+//! - A checkpoint counts if its bytes are intact and all that it names exists. A damaged one is told of and the one before
+//!   it taken; if there are checkpoints and none counts, the log is not opened, because what they told of is not in the WAL.
+//!   What exists and is named by none of the two newest is what a crash has left, and is given back.
 //! - A last file without a single slot is what a crash while making it leaves: it is dead and its number is used again.
 
+mod base;
 mod chain;
 mod replay;
 
@@ -18,14 +22,18 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use wire::ids::Incarnation;
 use wire::offset::LeaderEpoch;
+use wire::time::UnixMs;
 
 use crate::catalog::Catalog;
+use crate::checkpoint::CheckpointError;
 use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo, UnitId};
+use crate::log::FoundCheckpoints;
 use crate::partition::PartitionLog;
 use crate::producer::Producers;
 use crate::slot::{ALL_SHARDS, Open, Predecessor, ShardEpoch};
-use crate::store::{CheckpointStore, UnitStore};
+use crate::store::{CheckpointId, CheckpointStore, UnitStore};
 use crate::uplink_stream::UplinkStreams;
+use base::Base;
 use chain::Chains;
 use replay::Replay;
 
@@ -62,6 +70,10 @@ pub enum RecoveryError<E> {
     /// Data that was durable is damaged or missing. An operator must decide: restore the file, or give the data up.
     #[error("{0}")]
     Corrupt(Corruption),
+    /// The log has checkpoints, and none of them can be relied on. What they told of is not in the WAL any more. Restore it from
+    /// a copy, or give the data up.
+    #[error("{0}, and no other one is good")]
+    NoCheckpoint(DamagedCheckpoint),
     /// Reading failed: try again.
     #[error("{0}")]
     Source(E),
@@ -79,6 +91,30 @@ impl<E> From<Corruption> for RecoveryError<E> {
     fn from(corruption: Corruption) -> Self {
         Self::Corrupt(corruption)
     }
+}
+
+/// A checkpoint that cannot be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("checkpoint {} of {:02x?}: {bad}", .id.n, .id.incarnation.0)]
+pub struct DamagedCheckpoint {
+    /// Which.
+    pub id: CheckpointId,
+    /// Why not.
+    pub bad: CheckpointBad,
+}
+
+/// What is wrong with a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointBad {
+    /// It is another one than its name says.
+    #[error("it is checkpoint {} of {:02x?}", .0.n, .0.incarnation.0)]
+    Another(CheckpointId),
+    /// Its bytes are not what was written.
+    #[error(transparent)]
+    Damaged(CheckpointError),
+    /// Something that it names does not exist, or has another length.
+    #[error("{0} is missing or cut off")]
+    UnitMissing(UnitId),
 }
 
 /// Which bytes of which file are wrong.
@@ -128,6 +164,8 @@ pub struct Recovered {
     pub dead_files: Vec<FileNo>,
     /// What a crash has left that nothing names, to be given back with [`UnitStore::free`].
     pub orphans: Vec<UnitId>,
+    /// Checkpoints that cannot be relied on; an older one was taken. Tell the operator.
+    pub damaged: Vec<DamagedCheckpoint>,
     /// For the log line.
     pub report: RecoveryReport,
     pub(crate) next_file_no: FileNo,
@@ -136,6 +174,9 @@ pub struct Recovered {
     pub(crate) streams: UplinkStreams,
     pub(crate) producers: Producers,
     pub(crate) catalog: Catalog,
+    pub(crate) checkpoints: FoundCheckpoints,
+    /// Wall time of the latest commit.
+    pub(crate) newest_append: Option<UnixMs>,
     last_chain: Option<LastChain>,
 }
 
@@ -157,6 +198,10 @@ pub struct RecoveryReport {
     pub incarnations: u64,
     /// Slots replayed.
     pub slots: u64,
+    /// Their bytes.
+    pub slot_bytes: u64,
+    /// The checkpoint that replay started from, if there was one.
+    pub checkpoint: Option<u64>,
     /// What a crash left behind the last slot, if anything. None of it was acknowledged.
     pub torn_tail: Option<TornTail>,
 }
@@ -214,10 +259,12 @@ pub fn recover<S, E>(store: &mut S) -> Result<Recovered, RecoveryError<E>>
 where
     S: WalSource<Error = E> + UnitStore<Error = E> + CheckpointStore<Error = E>,
 {
-    let chains = Chains::find(store)?;
-    let mut replay = Replay::new(store);
-    for chain in &chains.chains {
-        replay.chain(chain)?;
+    let mut base = Base::load(store)?;
+    let from = base.head.as_ref().map(|head| head.replay);
+    let chains = Chains::find(store, std::mem::take(&mut base.files), from.as_ref())?;
+    let mut replay = Replay::new(store, base);
+    for (i, chain) in chains.chains.iter().enumerate() {
+        replay.chain(chain, from.filter(|_| i == 0))?;
     }
     Ok(replay.finish(chains))
 }

@@ -79,6 +79,11 @@ impl SimDisk {
         self.state.borrow_mut().fails = Some((calls, trouble));
     }
 
+    /// What was to fail does not.
+    pub fn stop_failing(&mut self) {
+        self.state.borrow_mut().fails = None;
+    }
+
     /// Another process runs, and nothing will happen to it.
     pub fn heal(&mut self) {
         let mut state = self.state.borrow_mut();

@@ -19,6 +19,8 @@ pub(crate) struct Staging {
     next_slot: SlotNo,
     bytes: usize,
     slot_bytes_target: usize,
+    /// Nothing more goes into the last slot.
+    is_cut: bool,
 }
 
 /// A slot before it is encoded.
@@ -45,6 +47,7 @@ impl Staging {
             next_slot: SlotNo(0),
             bytes: 0,
             slot_bytes_target: slot_bytes_target.clamp(SLOT_ALIGN, SLOT_BYTES_MAX),
+            is_cut: false,
         }
     }
 
@@ -62,10 +65,21 @@ impl Staging {
         self.push_slot(now, SLOT_HEADER_BYTES, StagedBody::Control(body));
     }
 
+    /// Stages a slot without batches.
+    pub(crate) fn push_marker(&mut self, now: UnixMs) {
+        self.push_slot(now, SLOT_HEADER_BYTES, StagedBody::Batches(Vec::new()));
+    }
+
+    /// What is staged from now on goes into a slot behind all there are.
+    pub(crate) fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
     /// Stages `batch` and returns its slot.
     pub(crate) fn push_batch(&mut self, now: UnixMs, batch: BatchToPlace) -> SlotNo {
         let bytes = batch.bytes.len() + ENTRY_BYTES_PER_BATCH;
-        if let Some(slot) = self.slots.back_mut()
+        if !self.is_cut
+            && let Some(slot) = self.slots.back_mut()
             && let StagedBody::Batches(batches) = &mut slot.body
             && slot.bytes + bytes <= self.slot_bytes_target
         {
@@ -86,6 +100,7 @@ impl Staging {
     }
 
     fn push_slot(&mut self, now: UnixMs, bytes: usize, body: StagedBody) -> SlotNo {
+        self.is_cut = false;
         let slot_no = self.next_slot;
         self.next_slot = slot_no.next();
         self.bytes += bytes;

@@ -32,7 +32,7 @@ pub use search::{ExtentSearch, FoundRun, SearchFor};
 pub use setsum::setsum_of_batch;
 pub use table::{ShardRow, UnitError, UnitTable};
 pub(crate) use table::{TableBuilder, UnitFacts};
-pub(crate) use walk::Walk;
+pub(crate) use walk::{Walk, WalkedBatch, first_bad};
 
 /// What a unit was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -133,6 +133,22 @@ impl UplinkStreams {
         }
     }
 
+    /// Where a partition's streams durably stand, sorted by id.
+    pub(crate) fn durable_of(
+        &self,
+        key: PartitionKey,
+    ) -> impl Iterator<Item = (ProducerId, StreamState)> {
+        let first = UplinkStream { key, pid: ProducerId(i64::MIN) };
+        let last = UplinkStream { key, pid: ProducerId(i64::MAX) };
+        let streams = self.streams.range(first..=last);
+        streams.filter_map(|(stream, stands)| Some((stream.pid, stands.durable?)))
+    }
+
+    /// A stream durably stands here.
+    pub(crate) fn restore(&mut self, stream: UplinkStream, state: StreamState) {
+        self.streams.insert(stream, Stands { appended: state, durable: Some(state) });
+    }
+
     /// Forgets the streams of a topic that is gone.
     pub(crate) fn remove_topic(&mut self, topic_no: TopicNo) {
         let (first, last) = PartitionKey::all_of(topic_no);

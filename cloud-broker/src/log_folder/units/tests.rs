@@ -1,16 +1,11 @@
 use tempfile::TempDir;
 
-use super::super::SpaceSettings;
-use super::super::opening::make_folders;
 use super::*;
 
 const FILE_BYTES: u32 = 8 << 10;
 
 fn folder(root: &TempDir) -> LogFolder {
-    let space = SpaceSettings { file_bytes: FILE_BYTES, ready_files: 1, floor: 0 };
-    let folder = LogFolder::new(root.path(), space);
-    make_folders(&folder).unwrap();
-    folder
+    LogFolder::for_tests(root.path())
 }
 
 fn read(folder: &mut LogFolder, unit: UnitId) -> Bytes {

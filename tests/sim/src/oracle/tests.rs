@@ -30,27 +30,42 @@ fn copies_and_disorder_in_the_log_are_found() {
         (&[(2, false), (1, true)], false),
     ] {
         let log = (0..).zip(readings).map(|(at, (seq, dup))| entry(at, *seq, *dup)).collect();
-        let looked = Oracle::default().look(log);
+        let looked = Oracle::default().look(log, &[]);
         assert_eq!(looked.is_ok(), fits, "{readings:?}: {looked:?}");
     }
     let mut other = entry(1, 1, true);
     other.pid = ProducerId::UPLINK_MIN;
-    assert_eq!(Oracle::default().look(vec![entry(0, 1, false), other]), Ok(()), "a marked copy");
+    assert_eq!(
+        Oracle::default().look(vec![entry(0, 1, false), other], &[]),
+        Ok(()),
+        "a marked copy"
+    );
 }
 
 #[test]
 fn what_a_reader_saw_must_stay() {
     let mut oracle = Oracle::default();
-    oracle.look(vec![entry(0, 1, false)]).unwrap();
-    oracle.look(vec![entry(0, 1, false), entry(1, 2, false)]).unwrap();
-    assert!(oracle.look(vec![entry(0, 1, false)]).is_err());
-    assert!(oracle.look(vec![entry(0, 1, false), entry(1, 3, false)]).is_err());
+    oracle.look(vec![entry(0, 1, false)], &[]).unwrap();
+    oracle.look(vec![entry(0, 1, false), entry(1, 2, false)], &[]).unwrap();
+    assert!(oracle.look(vec![entry(0, 1, false)], &[]).is_err());
+    assert!(oracle.look(vec![entry(0, 1, false), entry(1, 3, false)], &[]).is_err());
+}
+
+#[test]
+fn what_retention_dropped_from_the_front_was_there() {
+    let mut oracle = Oracle::default();
+    oracle.look(vec![entry(0, 1, false), entry(1, 2, false)], &[0]).unwrap();
+    oracle.look(vec![entry(1, 2, false)], &[1]).unwrap();
+    assert!(oracle.look(vec![], &[1]).is_err(), "more is gone than was dropped");
+    oracle.acknowledged(&reading(1).device, &publish(1, 2));
+    assert_eq!(oracle.last_look(), Ok(()));
+    assert!(oracle.look(vec![entry(1, 2, false), entry(2, 1, false)], &[1]).is_err(), "a copy");
 }
 
 #[test]
 fn an_acknowledged_reading_must_be_somewhere() {
     let mut oracle = Oracle::default();
-    oracle.look(vec![entry(0, 1, false)]).unwrap();
+    oracle.look(vec![entry(0, 1, false)], &[]).unwrap();
     oracle.acknowledged(&reading(1).device, &publish(1, 2));
     assert!(oracle.last_look().is_err());
     oracle.spooled(vec![reading(2)]);
@@ -63,7 +78,7 @@ fn an_acknowledged_reading_must_be_somewhere() {
 #[test]
 fn a_ledger_must_say_what_the_log_says() {
     let mut oracle = Oracle::default();
-    oracle.look(vec![entry(0, 1, false)]).unwrap();
+    oracle.look(vec![entry(0, 1, false)], &[]).unwrap();
     let status = |received, delivered, spooled| Status {
         ledger: Ledger { received, delivered, ..Ledger::default() },
         spooled,

@@ -1,5 +1,7 @@
 //! The broker: the real core and the real log on the simulated disk, and what its shell does around them.
 
+mod jobs;
+
 use std::collections::BTreeSet;
 
 use broker_coordinator::GroupSettings;
@@ -18,6 +20,7 @@ use crate::event::{BrokerStep, Event, Life, SessionNo};
 use crate::fault::Profile;
 use crate::read_log::read_log;
 use crate::world::World;
+use jobs::Jobs;
 
 /// A broker that died is started again after at most this time.
 const RESTART_MS_MAX: u64 = 6_000;
@@ -50,7 +53,9 @@ pub(crate) struct BrokerHost {
     control_write: Option<ControlWrite>,
     slot: Option<SlotToWrite>,
     slot_written: bool,
+    jobs: Jobs,
     settings: LogSettings,
+    keeps_bytes: Option<u64>,
 }
 
 impl BrokerHost {
@@ -64,12 +69,21 @@ impl BrokerHost {
             control_write: None,
             slot: None,
             slot_written: false,
-            // Small enough that a run fills several files and leaves the tail behind.
+            jobs: Jobs::default(),
+            keeps_bytes: profile.retention_bytes,
+            // Small enough that a run fills several files, leaves the tail behind, and has files rewritten and given back.
             settings: LogSettings {
-                wal_file_bytes: 128 << 10,
+                wal_file_bytes: 64 << 10,
                 slot_bytes_target: 16 << 10,
                 tail_bytes: 24 << 10,
                 pending_bytes_max: profile.pending_bytes_max,
+                checkpoint_bytes_min: 128 << 10,
+                l0_bytes_max: 192 << 10,
+                l0_entries_max: 60,
+                rewrite_bytes_min: 64 << 10,
+                own_unit_bytes: 48 << 10,
+                unit_bytes: 64 << 10,
+                maintenance_ms: 3_000,
                 ..LogSettings::default()
             },
         }
@@ -101,9 +115,12 @@ impl World<'_> {
                     self.broker_handles(event)?;
                 }
             }
+            BrokerStep::JobDone => self.job_done()?,
+            BrokerStep::RunJob => self.run_job(),
             BrokerStep::SessionGone(session) => self.broker_forgets(session)?,
             BrokerStep::Start => self.start_broker()?,
             BrokerStep::Sync => self.sync_slot()?,
+            BrokerStep::Tick => self.tick()?,
             BrokerStep::Write => self.write_slot()?,
         }
         self.pump_broker();
@@ -122,6 +139,7 @@ impl World<'_> {
         let now = self.schedule.now();
         self.trace.line(now, format_args!("broker dies: {crash:?}"));
         self.broker.running = None;
+        self.broker.jobs = Jobs::default();
         // Another life from now on: nothing that was on its way inside the process happens.
         self.broker.life += 1;
         let slot = self.broker.slot.take();
@@ -175,9 +193,9 @@ impl World<'_> {
         host.clock.boot(now);
         let image = Image::load(host.control.0, &host.control.1);
         let image = image.map_err(|error| format!("the metadata is damaged: {error}"))?;
-        let entries = read_log(&log, &mut host.disk, &image)?;
-        self.oracle.look(entries)?;
-        let broker = Broker::new(settings(), &identity, log, image);
+        let found = read_log(&log, &mut host.disk, &image)?;
+        self.oracle.look(found.entries, &found.starts)?;
+        let broker = Broker::new(settings(host.keeps_bytes), &identity, log, image);
         let broker = broker.map_err(|error| format!("the broker does not start: {error}"))?;
         self.broker.running = Some(broker);
         self.trace.line(now, format_args!("broker starts, life {}", self.broker.life));
@@ -192,7 +210,8 @@ impl World<'_> {
         let mut id_seed = [0; 32];
         id_seed[..8].copy_from_slice(&self.rng.broker.number().to_le_bytes());
         let host = &mut self.broker;
-        let log = start(&mut host.disk, incarnation, &host.settings);
+        let wall = host.clock.wall(self.schedule.now());
+        let log = start(&mut host.disk, incarnation, &host.settings, wall);
         host.disk.heal();
         match log {
             Ok(log) => Ok(Some((Identity { incarnation, id_seed }, log))),
@@ -207,8 +226,8 @@ impl World<'_> {
         let host = &mut self.broker;
         let image = Image::load(host.control.0, &host.control.1);
         let image = image.map_err(|error| format!("the metadata is damaged: {error}"))?;
-        let entries = read_log(&log, &mut host.disk, &image)?;
-        self.oracle.look(entries)
+        let found = read_log(&log, &mut host.disk, &image)?;
+        self.oracle.look(found.entries, &found.starts)
     }
 
     /// A frame, as its connection reads it.
@@ -276,6 +295,7 @@ impl World<'_> {
     }
 
     fn pump_broker(&mut self) {
+        self.take_jobs();
         let host = &mut self.broker;
         let Some(broker) = host.running.as_mut().filter(|_| host.slot.is_none()) else {
             return;
@@ -315,7 +335,7 @@ impl World<'_> {
     }
 }
 
-fn settings() -> BrokerSettings {
+fn settings(keeps_bytes: Option<u64>) -> BrokerSettings {
     BrokerSettings {
         advertised_host: "broker.example".to_owned(),
         advertised_port: 9092,
@@ -326,7 +346,7 @@ fn settings() -> BrokerSettings {
         uplink_topics: BTreeSet::from([DEFAULT_TOPIC.to_owned()]),
         offsets_partitions: 1,
         groups: GroupSettings::default(),
-        retention: RetentionDefaults::default(),
+        retention: RetentionDefaults { bytes: keeps_bytes, ..RetentionDefaults::default() },
     }
 }
 

@@ -1,10 +1,13 @@
 //! What the log needs beside events: jobs, room, policies, an orderly end.
 
-use broker_log::{Damage, Job, JobDone, LogUsage, Now as LogNow, Room, TopicNo};
+use std::sync::Arc;
+
+use broker_log::{Damage, Job, JobDone, Log, LogUsage, Now as LogNow, Room, TopicNo};
 use wire::time::{MonoMs, UnixMs};
 
 use super::Broker;
 use crate::event::Effect;
+use crate::keyed_topics::KeyedTopics;
 use crate::metadata::Topic;
 
 /// The file system of the log, as its administrators see it.
@@ -55,10 +58,22 @@ impl Broker {
         self.log.is_settled()
     }
 
+    /// The log, to look at: a simulator reads it as no client can.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// What the log consists of. Looks at every partition: for metrics, now and then.
     #[must_use]
     pub fn log_usage(&self) -> LogUsage {
         self.log.usage()
+    }
+
+    /// The topics whose records need keys: what connections check batches by. Another `Arc` once it has changed.
+    #[must_use]
+    pub fn keyed_topics(&self) -> &Arc<KeyedTopics> {
+        &self.keyed_topics
     }
 
     /// Does what time asks of the log.

@@ -1,6 +1,9 @@
 mod changes;
+mod damage;
 mod idempotence;
+mod keyed;
 mod lookups;
+mod records;
 mod topics;
 
 use broker_kafka::frame::encode_response;
@@ -62,14 +65,14 @@ fn produce_is_answered_when_durable_and_wakes_a_fetch() {
     sim.commit();
     assert_eq!(sim.produced(second).base_offset, 2);
     assert_eq!(sim.broker.stats().parked_answers, 0);
-    assert_eq!(sim.broker.next_deadline(), None);
+    assert_eq!(sim.broker.fetches.next_deadline(), None);
 }
 
 #[test]
 fn a_fetch_waits_no_longer_than_it_said() {
     let mut sim = Sim::with_topic(1 << 20, "t");
     let fetching = sim.request(12, Request::from(fetch("t", 0, 0)));
-    let deadline = sim.broker.next_deadline().unwrap();
+    let deadline = sim.broker.fetches.next_deadline().unwrap();
     assert_eq!(deadline, sim.now + 500);
     // Another partition of the topic is none of its business.
     let other = sim.produce("t", 1, batch(&["x"], 1));
@@ -242,6 +245,7 @@ fn what_a_produce_request_is_refused() {
         (9, attributes(RecordBatchHeader::CONTROL), E::InvalidRecord),
         (9, attributes(RecordBatchHeader::TRANSACTIONAL), E::InvalidTxnState),
         (9, attributes(RecordBatchHeader::LOG_APPEND_TIME), E::InvalidTimestamp),
+        (9, attributes(RecordBatchHeader::DELETE_HORIZON), E::InvalidRecord),
         (9, with_pid(0), E::None),
         (9, with_pid(1 << 62), E::InvalidProducerIdMapping),
         (9, changed(&with_pid(1), |b| b[51] = 0x80), E::InvalidRecord),
@@ -422,6 +426,7 @@ fn answers_of(api: ApiKey, version: i16) -> Vec<Response> {
         _ => {
             let mut answers = topics::answers_of(&mut sim, api, version);
             answers.extend(changes::answers_of(&mut sim, api, version));
+            answers.extend(records::answers_of(&mut sim, api, version));
             answers
         }
     }
@@ -439,7 +444,21 @@ fn every_answer_can_be_said_in_every_version() {
             }
         }
     }
-    assert_eq!(said, 11 * 2 + 15 * 3 + 10 * 7 + 14 * 2 + 6 * 2 + 6 * 2 + 6 * 2 + 4 + 9 * 2);
+    assert_eq!(
+        said,
+        11 * 2
+            + 15 * 3
+            + 10 * 7
+            + 14 * 2
+            + 6 * 2
+            + 6 * 2
+            + 6 * 2
+            + 4
+            + 9 * 2
+            + 3 * 2
+            + 3 * 3
+            + 4 * 2
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::handlers::create_partitions::{self, CreatePartitionsQuery};
 use crate::handlers::create_topics::{self, CreateTopicsQuery};
 use crate::handlers::delete_topics::{self, DeleteTopicsQuery};
 use crate::handlers::{DeleteRecordsQuery, InitProducerIdAnswer, InitProducerIdQuery};
+use crate::keyed_topics::KeyedTopics;
 use crate::metadata::{Ticket, Topic};
 
 impl Broker {
@@ -32,6 +33,15 @@ impl Broker {
             AdminRequest::DescribeConfigs(query) => {
                 let answer = query.answer(&self.settings, self.metadata.image());
                 give(asker, AdminAnswer::DescribeConfigs(answer), out);
+            }
+            AdminRequest::EpochEnd(query) => {
+                let answer = query.look(&self.log, self.metadata.image());
+                give(asker, AdminAnswer::EpochEnd(answer), out);
+            }
+            AdminRequest::LogDirs(query) => {
+                let (image, log_dir) = (self.metadata.image(), &self.settings.log_dir);
+                let answer = query.look(&self.log, image, log_dir, self.disk_space);
+                give(asker, AdminAnswer::LogDirs(answer), out);
             }
             AdminRequest::InitProducerId(query) => self.init_producer_id(asker, query, out),
         }
@@ -149,6 +159,7 @@ impl Broker {
 
     pub(super) fn control_stored(&mut self, wall: UnixMs, version: u64, out: &mut Vec<Effect>) {
         let changes = self.metadata.stored(version);
+        KeyedTopics::update(&mut self.keyed_topics, &changes, &self.settings.retention);
         for topic in changes.made.iter().chain(&changes.changed) {
             // The metadata's limit on partitions is far below the log's, so there is room; were there none, reads and
             // appends of the missing partition would say that it is unknown.

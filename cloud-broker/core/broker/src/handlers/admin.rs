@@ -11,8 +11,10 @@ use super::create_topics::{CreateTopicsAnswer, CreateTopicsQuery, WaitingCreate}
 use super::delete_records::{DeleteRecordsAnswer, DeleteRecordsQuery};
 use super::delete_topics::{DeleteTopicsAnswer, DeleteTopicsQuery, WaitingDelete};
 use super::describe_configs::{DescribeConfigsAnswer, DescribeConfigsQuery};
+use super::describe_log_dirs::{LogDirsAnswer, LogDirsQuery};
 use super::incremental_alter_configs;
 use super::init_producer_id::{InitProducerIdAnswer, InitProducerIdQuery};
+use super::offset_for_leader_epoch::{EpochAnswer, EpochQuery};
 
 /// A request of an administrative API.
 #[derive(Debug)]
@@ -29,8 +31,12 @@ pub enum AdminRequest {
     DeleteTopics(DeleteTopicsQuery),
     /// DescribeConfigs.
     DescribeConfigs(DescribeConfigsQuery),
+    /// OffsetForLeaderEpoch.
+    EpochEnd(EpochQuery),
     /// InitProducerId.
     InitProducerId(InitProducerIdQuery),
+    /// DescribeLogDirs.
+    LogDirs(LogDirsQuery),
 }
 
 /// The answer to one.
@@ -48,8 +54,12 @@ pub enum AdminAnswer {
     DeleteTopics(DeleteTopicsAnswer),
     /// To DescribeConfigs.
     DescribeConfigs(DescribeConfigsAnswer),
+    /// To OffsetForLeaderEpoch.
+    EpochEnd(EpochAnswer),
     /// To InitProducerId.
     InitProducerId(InitProducerIdAnswer),
+    /// To DescribeLogDirs.
+    LogDirs(LogDirsAnswer),
 }
 
 /// A request that waits until a change of the metadata is stored.
@@ -94,10 +104,12 @@ impl AdminRequest {
             Request::DescribeConfigs(describe) => {
                 Self::DescribeConfigs(DescribeConfigsQuery::new(describe))
             }
+            Request::DescribeLogDirs(describe) => Self::LogDirs(LogDirsQuery::new(describe)),
             Request::IncrementalAlterConfigs(alter) => {
                 Self::AlterConfigs(incremental_alter_configs::query(alter))
             }
             Request::InitProducerId(init) => Self::InitProducerId(InitProducerIdQuery::new(init)),
+            Request::OffsetForLeaderEpoch(request) => Self::EpochEnd(EpochQuery::new(request)),
             _ => return None,
         })
     }
@@ -112,7 +124,9 @@ impl AdminRequest {
             Self::DeleteRecords(_) => "DeleteRecords",
             Self::DeleteTopics(_) => "DeleteTopics",
             Self::DescribeConfigs(_) => "DescribeConfigs",
+            Self::EpochEnd(_) => "OffsetForLeaderEpoch",
             Self::InitProducerId(_) => "InitProducerId",
+            Self::LogDirs(_) => "DescribeLogDirs",
         }
     }
 }
@@ -128,7 +142,9 @@ impl AdminAnswer {
             Self::DeleteRecords(answer) => answer.into_response().into(),
             Self::DeleteTopics(answer) => answer.into_response().into(),
             Self::DescribeConfigs(answer) => answer.into_response().into(),
+            Self::EpochEnd(answer) => answer.into_response().into(),
             Self::InitProducerId(answer) => answer.into_response().into(),
+            Self::LogDirs(answer) => answer.into_response().into(),
         }
     }
 }

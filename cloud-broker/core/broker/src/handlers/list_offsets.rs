@@ -21,7 +21,7 @@ use wire::offset::{LeaderEpoch, Offset};
 use wire::record_batch::RecordBatchHeader;
 use wire::time::UnixMs;
 
-use super::{KafkaRequest, NamedBy, ReadPiece, TopicName, check_epoch, partition_of};
+use super::{KafkaRequest, NamedBy, PieceLost, ReadPiece, TopicName, check_epoch, partition_of};
 use crate::metadata::Image;
 
 /// Most runs that one request looks into. Only headers that lie make a lookup need more than one for each partition.
@@ -189,6 +189,10 @@ impl LookupPartition {
             None => read(&run.piece),
         };
         let PieceRead { batches, next, .. } = match part {
+            // What is damaged may hold the latest record.
+            Ok(part) if !part.is_whole && self.timestamp == MAX_TIMESTAMP => {
+                return Stage::Done(Err(PieceLost::Damaged.code()));
+            }
             Ok(part) => part,
             Err(lost) => return Stage::Done(Err(lost.code())),
         };

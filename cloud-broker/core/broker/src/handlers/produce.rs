@@ -6,8 +6,10 @@
 
 use broker_kafka::ErrorCode;
 use broker_kafka::generated::produce::{
-    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceResponse,
 };
+use broker_kafka::records::Records;
 use broker_kafka::runtime::Text;
 use broker_log::{
     AppendError, Appended, IdempotentError, IdempotentOutcome, Log, PartitionKey, SlotNo,
@@ -20,6 +22,7 @@ use wire::time::UnixMs;
 
 use super::{NamedBy, TopicName, partition_of};
 use crate::groups::is_internal;
+use crate::keyed_topics::KeyedTopics;
 use crate::metadata::Image;
 
 /// The first version that names topics by id.
@@ -82,28 +85,32 @@ enum Producer {
 struct Refusal {
     code: ErrorCode,
     why: &'static str,
+    /// The record that is at fault, counted from 0, if one alone is.
+    record: Option<i32>,
 }
 
 const fn refusal(code: ErrorCode, why: &'static str) -> Refusal {
-    Refusal { code, why }
+    Refusal { code, why, record: None }
 }
 
 impl CheckedProduce {
-    /// Checks the batches of a request of this version: header, CRC and what Kafka's rules say about them.
+    /// Checks the batches of a request of this version: header, CRC and what Kafka's rules say about them. Records are
+    /// looked at only for topics that need keys.
     #[must_use]
-    pub fn new(version: i16, request: &ProduceRequest) -> Self {
+    pub fn new(version: i16, request: &ProduceRequest, keyed: &KeyedTopics) -> Self {
         let whole = check_request(request);
         let by = NamedBy::of(version, IDS_FROM);
-        let topics = request.topic_data.iter().map(|topic| CheckedTopic {
-            name: TopicName::new(&topic.name, topic.topic_id, by),
-            partitions: topic
-                .partition_data
-                .iter()
-                .map(|data| {
-                    let batch = whole.and_then(|()| check_batch(version, data.records.as_ref()));
-                    (data.index, batch)
-                })
-                .collect(),
+        let topics = request.topic_data.iter().map(|topic| {
+            let name = TopicName::new(&topic.name, topic.topic_id, by);
+            let needs_keys = keyed.has(&name);
+            let partitions = topic.partition_data.iter().map(|data| {
+                let batch = whole.and_then(|()| check_batch(version, data.records.as_ref()));
+                let batch = batch.and_then(|batch| {
+                    if needs_keys { check_keys(&batch.bytes).map(|()| batch) } else { Ok(batch) }
+                });
+                (data.index, batch)
+            });
+            CheckedTopic { partitions: partitions.collect(), name }
         });
         Self {
             topics: topics.collect(),
@@ -269,6 +276,14 @@ fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
         log_append_time_ms: -1,
         log_start_offset: -1,
         error_message: Some(Text::from_static(refusal.why)),
+        record_errors: refusal
+            .record
+            .map(|batch_index| BatchIndexAndErrorMessage {
+                batch_index,
+                batch_index_error_message: Some(Text::from_static(refusal.why)),
+            })
+            .into_iter()
+            .collect(),
         ..PartitionProduceResponse::default()
     }
 }
@@ -317,6 +332,31 @@ fn check_batch(version: i16, records: Option<&Bytes>) -> Result<CheckedBatch, Re
     Ok(CheckedBatch { bytes: batch.clone(), producer })
 }
 
+/// What compaction needs of a batch: records in their order, each with a key.
+fn check_keys(batch: &[u8]) -> Result<(), Refusal> {
+    use ErrorCode::InvalidRecord;
+    let unreadable =
+        refusal(InvalidRecord, "a compacted topic takes only records that can be read");
+    let mut records = Records::new(batch).map_err(|_| unreadable)?;
+    let mut index = 0;
+    while let Some(record) = records.next_record().map_err(|_| unreadable)? {
+        if record.offset_delta != index {
+            return Err(refusal(
+                InvalidRecord,
+                "the records are not in the order of their offsets",
+            ));
+        }
+        if record.key.is_none() {
+            let record = i32::try_from(index).ok();
+            return Err(Refusal { code: InvalidRecord, why: KEYLESS, record });
+        }
+        index += 1;
+    }
+    Ok(())
+}
+
+const KEYLESS: &str = "a compacted topic does not take a record without a key";
+
 fn check_header(version: i16, header: &RecordBatchHeader) -> Result<Producer, Refusal> {
     use ErrorCode as E;
     if header.last_offset_delta != header.record_count - 1 {
@@ -336,6 +376,9 @@ fn check_header(version: i16, header: &RecordBatchHeader) -> Result<Producer, Re
             E::InvalidTimestamp,
             "producers do not set the timestamp type to log append time",
         ));
+    }
+    if header.delete_horizon().is_some() {
+        return Err(refusal(E::InvalidRecord, "producers do not set a delete horizon"));
     }
     if header.codec == Codec::Zstd && version < ZSTD_FROM {
         return Err(refusal(E::UnsupportedCompressionType, "zstd needs Produce version 7"));

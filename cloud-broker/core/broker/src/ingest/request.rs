@@ -135,6 +135,7 @@ fn is_intact(batch: &[u8]) -> bool {
     RecordBatchHeader::parse(batch).is_ok_and(|header| {
         header.check_crc(batch).is_ok()
             && header.attributes & RecordBatchHeader::LOG_APPEND_TIME == 0
+            && header.delete_horizon().is_none()
     })
 }
 

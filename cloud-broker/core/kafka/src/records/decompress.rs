@@ -18,7 +18,7 @@ use super::{BATCH_BYTES_MAX, RecordsError};
 pub(super) const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// How Kafka's own clients begin a Snappy stream: the framing of the xerial library, not Snappy's.
-const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
+pub(super) const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 
 /// Magic, version and compatible version.
 const XERIAL_HEADER_BYTES: usize = 16;

@@ -14,7 +14,7 @@ use crate::slot::RunEntry;
 use crate::store::UnitStore;
 use crate::unit::{
     AfterGap, ExtentEntries, Home, Origin, ReadFailed, UnitError, UnitKind, UnitMeta, UnitTable,
-    UnitsOut, Walk, WriteFailed, setsum_of_batch,
+    UnitsOut, Walk, WriteFailed, first_bad, setsum_of_batch,
 };
 use gather::{Gathered, ToRead, gather};
 
@@ -238,6 +238,7 @@ impl<'a, S: UnitStore> Copy<'a, S> {
             Ok(batches) => batches,
             Err(bad) => {
                 tally.damaged = true;
+                let bad = first_bad(entry, bytes, bad);
                 let (from, to) = (pos + bad.at as u64, pos + u64::from(entry.len));
                 let (key, last) = (live.key, entry.last_offset);
                 self.damaged.push(Damage { unit, from, to, key, base: bad.base, last });

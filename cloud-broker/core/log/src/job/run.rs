@@ -2,7 +2,8 @@
 
 use std::fmt::Display;
 
-use super::{Job, JobDone, checkpoint, free, rewrite, seal};
+use super::{Job, JobDone, checkpoint, compact, free, rewrite, seal};
+use crate::compaction::RecordRewriter;
 use crate::store::{CheckpointStore, UnitStore};
 
 /// Whether a long job goes on.
@@ -18,11 +19,21 @@ pub enum Proceed {
 pub trait Pace {
     /// `bytes` were written and synced. Returns when more may be.
     fn wrote(&mut self, bytes: usize) -> Proceed;
+
+    /// `bytes` were read, and nothing was written since the last call: what a job does that looks at much before it writes.
+    fn read(&mut self, _bytes: usize) -> Proceed {
+        self.wrote(0)
+    }
 }
 
 impl Job {
     /// Runs the job, and returns when it is done or has failed.
-    pub fn run<S, E>(self, store: &mut S, pace: &mut dyn Pace) -> JobDone
+    pub fn run<S, E>(
+        self,
+        store: &mut S,
+        pace: &mut dyn Pace,
+        records: &dyn RecordRewriter,
+    ) -> JobDone
     where
         S: UnitStore<Error = E> + CheckpointStore<Error = E>,
         E: Display,
@@ -32,11 +43,7 @@ impl Job {
             Self::Checkpoint(job) => checkpoint::run(job, store),
             Self::Free(job) => free::run(job, store),
             Self::Rewrite(job) => rewrite::run(&job, store, pace),
-            Self::Compact(_) => JobDone::Failed {
-                lane: super::Lane::Compaction,
-                doing: "compacting",
-                error: String::from("not there yet"),
-            },
+            Self::Compact(job) => compact::run(&job, store, pace, records),
         }
     }
 }

@@ -73,6 +73,7 @@ impl Log {
         };
         let (new_file, file_no, pos) = self.place.take(staged.slot_no, encoded.bytes.len());
         self.prev_crc = encoded.crc;
+        self.jobs.checkpoints.wrote(encoded.bytes.len());
         let bytes = encoded.bytes.clone();
         self.in_flight = Some(InFlight {
             slot_no: staged.slot_no,
@@ -84,6 +85,10 @@ impl Log {
         Some(SlotToWrite { slot_no: staged.slot_no, new_file, file_no, pos, bytes })
     }
 
+    pub(super) fn in_flight_file(&self) -> Option<FileNo> {
+        self.in_flight.as_ref().map(|slot| slot.file_no)
+    }
+
     /// The slot in flight is on disk: readers see its batches, streams stand behind them.
     ///
     /// # Panics
@@ -93,6 +98,7 @@ impl Log {
         let slot = slot
             .filter(|slot| slot.slot_no == slot_no)
             .expect("only the slot in flight can become durable");
+        self.maintenance.slot_durable(!slot.encoded.runs.is_empty());
         let slots_end = u64::from(slot.pos) + slot.encoded.bytes.len() as u64;
         let file = (slot.file_no, self.place.size_of(slot.file_no));
         let file = self.catalog.slot_durable(file, slot_no, slots_end, slot.append_ms);
@@ -117,7 +123,9 @@ impl Log {
             self.streams.note_durable(&entry.append);
         }
         self.tail.push(slot.file_no, slot.pos, slot.encoded.bytes);
+        self.last_file = (slot.file_no, slots_end);
         self.durable_through = Some(slot_no);
+        self.build_checkpoint_if_durable();
         Durable { slot_no, moved }
     }
 }

@@ -1,67 +1,286 @@
 //! What is to be done beside the engine, and what becomes of it.
 
+use std::collections::BTreeMap;
+
+use wire::time::MonoMs;
+
+use super::checkpoint::Checkpoints;
+use super::compact::Compaction;
+use super::rewrite::Rewriting;
 use super::{Log, Now};
-use crate::job::{Damage, Job, JobDone, Lane};
+use crate::extent::Extent;
+use crate::ids::{FileNo, PartitionKey, UnitId};
+use crate::job::{Damage, FreeJob, Job, JobDone, Lane, Made, SealJob};
 use crate::store::CheckpointId;
+
+/// Units that one job gives back.
+const UNITS_PER_FREE_MAX: usize = 256;
+
+/// After a job has failed, its lane rests this long; twice as long each time it fails again.
+const RETRY_MS_MIN: u64 = 250;
+
+/// A lane rests no longer than this.
+const RETRY_MS_MAX: u64 = 30_000;
 
 /// What a job's end has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {
-    /// This checkpoint is durable, and so is all that was deleted before it was made.
+    /// This checkpoint is durable, and so is all that was deleted before it was made: release what was parked on it or on
+    /// one before it.
     pub checkpoint: Option<CheckpointId>,
-    /// Damage that the job came across.
+    /// Damage that the job came across: tell the operator.
     pub damaged: Vec<Damage>,
+    /// Partitions for which the job's result was not taken, because it does not fit what they hold. Nothing is lost, but the
+    /// program is wrong.
+    pub rejected: Vec<PartitionKey>,
 }
 
-/// Jobs that run, and what decides about the next.
+/// What runs, and what decides about the next.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    checkpoint_asked: bool,
+    housekeeping: LaneState<Housekeeping>,
+    compaction: LaneState<Compacting>,
+    pub(super) checkpoints: Checkpoints,
+    /// Something has changed since it was last found that there is nothing to rewrite.
+    pub(super) may_rewrite: bool,
+    /// The same for giving space back.
+    may_free: bool,
+    pub(super) compaction_tick: Compaction,
+}
+
+#[derive(Debug)]
+struct LaneState<T> {
+    running: Option<T>,
+    rests_until: MonoMs,
+    failures: u32,
+}
+
+impl<T> Default for LaneState<T> {
+    fn default() -> Self {
+        Self { running: None, rests_until: MonoMs(0), failures: 0 }
+    }
+}
+
+impl<T> LaneState<T> {
+    fn is_free(&self, now: Now) -> bool {
+        self.running.is_none() && self.rests_until <= now.mono
+    }
+
+    fn failed(&mut self, now: Now) {
+        let rest = RETRY_MS_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_MS_MAX);
+        self.rests_until = now.mono + rest;
+        self.failures = self.failures.saturating_add(1);
+        self.running = None;
+    }
+
+    fn succeeded(&mut self) -> Option<T> {
+        self.failures = 0;
+        self.running.take()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Housekeeping {
+    Checkpoint,
+    Free,
+    Seal(FileNo),
+}
+
+#[derive(Debug)]
+enum Compacting {
+    Compact(Vec<UnitId>),
+    Rewrite(Rewriting),
 }
 
 impl Jobs {
-    /// Something has changed that may ask for a job.
-    pub(super) fn look_again(&mut self) {}
-
-    pub(super) fn checkpoint_bytes(&self) -> u64 {
-        0
+    pub(super) fn new(checkpoints: Checkpoints) -> Self {
+        Self { checkpoints, may_rewrite: true, may_free: true, ..Self::default() }
     }
 
-    pub(super) fn wal_bytes(&self) -> u64 {
-        0
+    /// Something was deleted: there may be something to do.
+    pub(super) fn look_again(&mut self) {
+        self.may_rewrite = true;
+        self.may_free = true;
     }
 }
 
 impl Log {
     /// The next job to run; `None` while one runs in each lane that has something to do. Give its result to
     /// [`Log::job_done`].
+    ///
+    /// Ask again whenever something has happened: a slot is durable, a job is done, [`Log::maintain`] was called.
     pub fn take_job(&mut self, now: Now) -> Option<Job> {
-        let _ = now;
+        // Nothing is touched before this life has its OPEN: it might still turn out to be no life at all.
+        self.durable_through?;
+        self.begin_checkpoint_if_due(now);
+        if self.jobs.housekeeping.is_free(now)
+            && let Some((running, job)) = self.plan_housekeeping()
+        {
+            self.jobs.housekeeping.running = Some(running);
+            return Some(job);
+        }
+        if self.jobs.compaction.is_free(now) {
+            if let Some(job) = self.plan_rewrite(now) {
+                let rewriting = Rewriting::of(&job);
+                self.catalog.set_busy(&rewriting.units, true);
+                self.jobs.compaction.running = Some(Compacting::Rewrite(rewriting));
+                return Some(Job::Rewrite(job));
+            }
+            if let Some(job) = self.plan_compaction(now) {
+                let units: Vec<UnitId> = job.extents.iter().map(|(e, _)| e.unit).collect();
+                self.catalog.set_busy(&units, true);
+                self.jobs.compaction.running = Some(Compacting::Compact(units));
+                return Some(Job::Compact(job));
+            }
+        }
         None
     }
 
     /// A job has ended.
     pub fn job_done(&mut self, now: Now, done: JobDone) -> Applied {
-        let _ = now;
         match done {
-            JobDone::Checkpointed(id) => Applied { checkpoint: Some(id), ..Applied::default() },
-            JobDone::Rewritten { damaged, .. } | JobDone::Compacted { damaged, .. } => {
-                Applied { damaged, ..Applied::default() }
+            JobDone::Sealed(made) => self.sealed(&made),
+            JobDone::Checkpointed(id) => {
+                self.jobs.housekeeping.succeeded();
+                self.jobs.may_free = true;
+                self.checkpointed(now, id);
+                Applied { checkpoint: Some(id), ..Applied::default() }
             }
-            JobDone::Sealed(_) | JobDone::Freed(_) | JobDone::Failed { .. } => Applied::default(),
+            JobDone::Freed(units) => {
+                self.jobs.housekeeping.succeeded();
+                self.catalog.freed(&units);
+                Applied::default()
+            }
+            JobDone::Rewritten { inputs, made, damaged } => {
+                let running = self.jobs.compaction.succeeded();
+                let Some(Compacting::Rewrite(rewriting)) = running else {
+                    return Applied::default();
+                };
+                self.rewritten(&rewriting, &inputs, &made, damaged)
+            }
+            JobDone::Compacted { key, inputs, made, cleaned, next_horizon, damaged } => {
+                let Some(Compacting::Compact(units)) = self.jobs.compaction.succeeded() else {
+                    return Applied::default();
+                };
+                let rejected = self.compacted(key, &inputs, &made, (cleaned, next_horizon));
+                self.catalog.set_busy(&units, false);
+                self.jobs.look_again();
+                Applied { damaged, rejected, checkpoint: None }
+            }
+            JobDone::Failed { lane, .. } => {
+                self.job_failed(now, lane);
+                Applied::default()
+            }
         }
     }
 
-    /// Asks for a checkpoint of everything that was appended, so that the next start replays nothing.
-    pub fn request_checkpoint(&mut self) {
-        self.jobs.checkpoint_asked = true;
+    fn job_failed(&mut self, now: Now, lane: Lane) {
+        match lane {
+            Lane::Housekeeping => {
+                match self.jobs.housekeeping.running {
+                    Some(Housekeeping::Checkpoint) => self.jobs.checkpoints.failed(),
+                    Some(Housekeeping::Free) => {
+                        self.catalog.not_freed();
+                        self.jobs.may_free = true;
+                    }
+                    Some(Housekeeping::Seal(_)) | None => {}
+                }
+                self.jobs.housekeeping.failed(now);
+            }
+            Lane::Compaction => {
+                match self.jobs.compaction.running.take() {
+                    Some(Compacting::Compact(units)) => self.catalog.set_busy(&units, false),
+                    Some(Compacting::Rewrite(rewriting)) => {
+                        self.catalog.set_busy(&rewriting.units, false);
+                        self.catalog.skip_unit_numbers(rewriting.numbers_max);
+                        self.jobs.may_rewrite = true;
+                    }
+                    None => {}
+                }
+                self.jobs.compaction.failed(now);
+            }
+        }
     }
 
-    /// Whether everything is durable, and in a checkpoint if one was asked for: the process may end.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.slot_for_answer().is_none() && !self.jobs.checkpoint_asked
+    fn plan_housekeeping(&mut self) -> Option<(Housekeeping, Job)> {
+        if let Some(job) = self.plan_seal() {
+            return Some((Housekeeping::Seal(job.file_no), Job::Seal(job)));
+        }
+        if let Some(job) = self.jobs.checkpoints.take_built() {
+            return Some((Housekeeping::Checkpoint, Job::Checkpoint(job)));
+        }
+        if self.jobs.may_free {
+            // A reader that lets go of a unit says nothing: maintenance looks again.
+            self.jobs.may_free = false;
+            let kept = self.jobs.checkpoints.kept()?;
+            let units = self.catalog.take_freeable(&kept, UNITS_PER_FREE_MAX);
+            if !units.is_empty() {
+                self.jobs.may_free = true;
+                return Some((Housekeeping::Free, Job::Free(FreeJob { units })));
+            }
+        }
+        None
+    }
+
+    /// The oldest file that gets no more slots. Those in which nobody can read anything need no footer.
+    fn plan_seal(&mut self) -> Option<SealJob> {
+        loop {
+            let file = self.catalog.files.front()?;
+            let file_no = file.file.file_no;
+            if self.place.is_open(file_no) || self.in_flight_file() == Some(file_no) {
+                return None;
+            }
+            let mut keys = file.keys.clone();
+            keys.sort_unstable();
+            keys.dedup();
+            let mut runs = Vec::new();
+            for key in keys {
+                if let Some(partition) = self.partitions.get(&key) {
+                    runs.extend(partition.runs_in(file_no).map(|run| run.to_unit_run(key)));
+                }
+            }
+            if runs.is_empty() {
+                self.catalog.drop_file(file_no);
+                self.jobs.may_free = true;
+                continue;
+            }
+            return Some(SealJob {
+                file_no,
+                first_slot: file.file.first_slot,
+                end_slot: file.file.end_slot,
+                slots_end: file.file.slots_end,
+                size: file.file.size,
+                setsum: runs.iter().fold(0, |sum, run| sum.wrapping_add(run.setsum)),
+                runs,
+            });
+        }
+    }
+
+    fn sealed(&mut self, made: &Made) -> Applied {
+        let running = self.jobs.housekeeping.succeeded();
+        let (Some(Housekeeping::Seal(file_no)), [meta]) = (running, &made.units[..]) else {
+            return Applied::default();
+        };
+        self.catalog.seal(file_no, *meta);
+        for (key, extents) in by_partition(made) {
+            if let Some(partition) = self.partitions.get_mut(&key) {
+                for extent in partition.seal(file_no, &extents) {
+                    self.catalog.extent_taken(&extent);
+                }
+            }
+        }
+        // All of it may have been deleted meanwhile.
+        self.catalog.settle(meta.id);
+        self.jobs.look_again();
+        Applied::default()
     }
 }
 
-const _: () = assert!(Lane::Housekeeping as u8 != Lane::Compaction as u8);
+/// A job's extents, each partition's together.
+pub(super) fn by_partition(made: &Made) -> BTreeMap<PartitionKey, Vec<Extent>> {
+    let mut extents: BTreeMap<PartitionKey, Vec<Extent>> = BTreeMap::new();
+    for (key, extent) in &made.extents {
+        extents.entry(*key).or_default().push(*extent);
+    }
+    extents
+}

@@ -7,6 +7,7 @@ use super::Log;
 use crate::batch_cut::FirstBatch;
 use crate::ids::PartitionKey;
 use crate::read::{Candidate, Planner, ReadError, ReadPlan};
+use crate::unit::SearchFor;
 
 impl Log {
     /// Plans a read of at most `max_bytes` of whole batches, from the one that holds `offset`, below the high watermark.
@@ -35,6 +36,10 @@ impl Log {
         from: Offset,
     ) -> Option<Candidate> {
         let planner = self.planner(key)?;
+        let mut extents = planner.partition.extents_from(from).iter();
+        if let Some(extent) = extents.find(|extent| extent.max_timestamp >= timestamp) {
+            return planner.search(extent, from, SearchFor::AtLeast(timestamp));
+        }
         let mut runs = planner.partition.runs_from(from);
         let run = runs.find(|run| run.max_timestamp >= timestamp)?;
         Some(planner.candidate(run, from))
@@ -44,10 +49,17 @@ impl Log {
     #[must_use]
     pub fn candidate_of_max_timestamp(&self, key: PartitionKey) -> Option<Candidate> {
         let planner = self.planner(key)?;
-        let runs = || planner.partition.runs_from(planner.partition.offsets().log_start);
-        let greatest = runs().map(|run| run.max_timestamp).max()?;
+        let from = planner.partition.offsets().log_start;
+        let extents = || planner.partition.extents_from(from).iter();
+        let runs = || planner.partition.runs_from(from);
+        let in_extents = extents().map(|extent| extent.max_timestamp).max();
+        let in_runs = runs().map(|run| run.max_timestamp).max();
+        let greatest = in_extents.max(in_runs)?;
+        if let Some(extent) = extents().find(|extent| extent.max_timestamp == greatest) {
+            return planner.search(extent, from, SearchFor::Greatest);
+        }
         let run = runs().find(|run| run.max_timestamp == greatest)?;
-        Some(planner.candidate(run, run.base))
+        Some(planner.candidate(run, run.base.max(from)))
     }
 
     fn planner(&self, key: PartitionKey) -> Option<Planner<'_>> {

@@ -54,6 +54,16 @@ impl WritePlace {
         self.room = Some(room);
     }
 
+    /// Whether slots still go to this file.
+    pub(super) fn is_open(&self, file_no: FileNo) -> bool {
+        self.open.as_ref().is_some_and(|open| open.file_no == file_no)
+    }
+
+    /// The open file gets no more slots.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+
     /// The size of the file that is open.
     pub(super) fn size_of(&self, file_no: FileNo) -> u64 {
         let open = self.open.as_ref().filter(|open| open.file_no == file_no);

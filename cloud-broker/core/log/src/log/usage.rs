@@ -1,5 +1,7 @@
 //! How much there is of everything.
 
+use wire::time::MonoMs;
+
 use super::Log;
 use crate::ids::{PartitionKey, UnitId};
 
@@ -26,6 +28,8 @@ pub struct LogUsage {
     pub runs: usize,
     /// Bytes of the last checkpoint; 0 if there is none.
     pub checkpoint_bytes: u64,
+    /// When that was stored; `None` if it was not in this life.
+    pub checkpoint_stored_at: Option<MonoMs>,
     /// Bytes that were written to the WAL since the last checkpoint.
     pub wal_bytes_since_checkpoint: u64,
 }
@@ -54,8 +58,9 @@ impl Log {
             }
         }
         (usage.dead_units, usage.dead_bytes) = self.catalog.dead();
-        usage.checkpoint_bytes = self.jobs.checkpoint_bytes();
-        usage.wal_bytes_since_checkpoint = self.jobs.wal_bytes();
+        usage.checkpoint_bytes = self.jobs.checkpoints.bytes();
+        usage.checkpoint_stored_at = self.jobs.checkpoints.stored_at();
+        usage.wal_bytes_since_checkpoint = self.jobs.checkpoints.wal_bytes();
         usage
     }
 }

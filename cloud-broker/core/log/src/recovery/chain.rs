@@ -4,6 +4,7 @@ use bytes::Bytes;
 use wire::ids::Incarnation;
 
 use super::{Corruption, CorruptionKind, RecoveryError, WalFileLen, WalSource};
+use crate::checkpoint::ReplayFrom;
 use crate::ids::{FileNo, SlotNo};
 use crate::slot::{
     ALL_SHARDS, ControlBody, ExpectedSlot, Open, SLOT_ALIGN, Slot, SlotBody, SlotError, SlotHeader,
@@ -54,8 +55,12 @@ impl ChainFile {
 }
 
 impl Chains {
-    pub(super) fn find<S: WalSource>(source: &mut S) -> Result<Self, RecoveryError<S::Error>> {
-        let mut files = source.files().map_err(RecoveryError::Source)?;
+    /// Puts `files` in order, which begin where replay does.
+    pub(super) fn find<S: WalSource>(
+        source: &mut S,
+        mut files: Vec<WalFileLen>,
+        from: Option<&ReplayFrom>,
+    ) -> Result<Self, RecoveryError<S::Error>> {
         files.sort_by_key(|file| file.file_no);
         check_no_gap(&files)?;
         let mut dead_files = Vec::new();
@@ -80,7 +85,10 @@ impl Chains {
                 }),
             }
         }
-        link(source, &mut chains, &mut dead_files)?;
+        if let Some(from) = from {
+            check_begins(&files, &chains, from)?;
+        }
+        link(source, &mut chains, &mut dead_files, from)?;
         let behind = files.last().map_or(FileNo::FIRST, |f| f.file_no.next());
         Ok(Self {
             chains,
@@ -95,10 +103,16 @@ fn link<S: WalSource>(
     source: &mut S,
     chains: &mut Vec<Chain>,
     dead_files: &mut Vec<FileNo>,
+    from: Option<&ReplayFrom>,
 ) -> Result<(), RecoveryError<S::Error>> {
     let mut at = chains.len();
     while at > 0 {
         at -= 1;
+        // The checkpoint knows the chain in which replay begins.
+        if let Some(from) = from.filter(|_| at == 0) {
+            chains[at].leader_epoch = u32::try_from(from.leader_epoch.0).unwrap_or(0);
+            break;
+        }
         let open = read_open(source, &chains[at])?;
         let first = &chains[at].files[0];
         let Some(open) = open else {
@@ -132,6 +146,25 @@ fn link<S: WalSource>(
         }
     }
     Ok(())
+}
+
+/// The first file must be the one in which replay begins, of the incarnation that the checkpoint says.
+fn check_begins(
+    files: &[WalFileLen],
+    chains: &[Chain],
+    from: &ReplayFrom,
+) -> Result<(), Corruption> {
+    let is_there = files.first().is_some_and(|file| file.file_no == from.file_no);
+    let is_its = chains.first().is_some_and(|chain| {
+        let first = &chain.files[0];
+        chain.incarnation == from.incarnation && first.file_no == from.file_no
+    });
+    if is_there && is_its {
+        return Ok(());
+    }
+    let kind = if is_there { CorruptionKind::Header } else { CorruptionKind::FileMissing };
+    let to = if is_there { FIRST_SLOT_POS } else { 0 };
+    Err(Corruption { file_no: from.file_no, from: 0, to, kind })
 }
 
 /// The OPEN of a chain; `None` if its first slot is no intact OPEN.

@@ -1,31 +1,27 @@
 //! Reading the slots of one chain after the other into the log's state.
 
-use std::collections::BTreeMap;
-
 use wire::offset::Offset;
 use wire::record_batch::RecordBatchHeader;
 use wire::time::UnixMs;
 
+use super::base::Base;
 use super::chain::{Chain, ChainFile, Chains, FIRST_SLOT_POS, read_slot, scan};
 use super::{
     CorruptionKind, LastChain, Recovered, RecoveryError, RecoveryReport, TailRewrite, TornTail,
     WalSource,
 };
-use crate::catalog::Catalog;
-use crate::ids::{PartitionKey, SlotNo, TopicNo};
+use crate::checkpoint::ReplayFrom;
+use crate::ids::{SlotNo, TopicNo};
 use crate::job::UnitRun;
 use crate::mutant::{self, Mutant};
 use crate::partition::{PartitionLog, Run};
 use crate::producer::{ProducerBatch, Producers};
 use crate::slot::{ControlBody, ExpectedSlot, RunEntry, Slot, SlotBody};
-use crate::uplink_stream::UplinkStreams;
+use crate::unit::setsum_of_batch;
 
 pub(super) struct Replay<'s, S> {
     source: &'s mut S,
-    partitions: BTreeMap<PartitionKey, PartitionLog>,
-    streams: UplinkStreams,
-    producers: Producers,
-    catalog: Catalog,
+    log: Base,
     last_chain: Option<LastChain>,
     rewrite: Option<TailRewrite>,
     report: RecoveryReport,
@@ -39,28 +35,30 @@ struct Cursor {
 }
 
 impl<'s, S: WalSource> Replay<'s, S> {
-    pub(super) fn new(source: &'s mut S) -> Self {
+    /// Goes on from `base`.
+    pub(super) fn new(source: &'s mut S, base: Base) -> Self {
+        let checkpoint = base.head.as_ref().map(|head| head.id.n);
         Self {
             source,
-            partitions: BTreeMap::new(),
-            streams: UplinkStreams::default(),
-            producers: Producers::default(),
-            catalog: Catalog::default(),
+            log: base,
             last_chain: None,
             rewrite: None,
-            report: RecoveryReport::default(),
+            report: RecoveryReport { checkpoint, ..RecoveryReport::default() },
         }
     }
 
-    pub(super) fn chain(&mut self, chain: &Chain) -> Result<(), RecoveryError<S::Error>> {
+    /// Replays a chain, from its first slot or from where a checkpoint says.
+    pub(super) fn chain(
+        &mut self,
+        chain: &Chain,
+        from: Option<ReplayFrom>,
+    ) -> Result<(), RecoveryError<S::Error>> {
+        let (pos, slot_no, prev_crc) = from
+            .map_or((FIRST_SLOT_POS, SlotNo(0), 0), |from| (from.pos, from.slot_no, from.prev_crc));
         let mut at = Cursor {
             file: 0,
-            pos: FIRST_SLOT_POS,
-            expected: ExpectedSlot {
-                incarnation: chain.incarnation,
-                slot_no: SlotNo(0),
-                prev_crc: 0,
-            },
+            pos,
+            expected: ExpectedSlot { incarnation: chain.incarnation, slot_no, prev_crc },
         };
         while Some(at.expected.slot_no) != chain.end {
             let file = &chain.files[at.file];
@@ -129,6 +127,9 @@ impl<'s, S: WalSource> Replay<'s, S> {
             file.corrupt(pos, pos + slot.header.padded_len() as u64, kind)
         };
         self.report.slots += 1;
+        self.report.slot_bytes += slot.header.padded_len() as u64;
+        let append_ms = slot.header.head.append_ms;
+        self.log.newest_append = self.log.newest_append.max(Some(append_ms));
         let is_first = slot.header.head.slot_no == SlotNo(0);
         let (runs, uplinks) = match &slot.body {
             SlotBody::Data { runs, uplinks } if !is_first => (runs, uplinks),
@@ -140,10 +141,9 @@ impl<'s, S: WalSource> Replay<'s, S> {
         let padded_end = pos + slot.header.padded_len() as u64;
         let in_file = (file.file_no, file.size);
         let slot_no = slot.header.head.slot_no;
-        let append_ms = slot.header.head.append_ms;
-        let wal_file = self.catalog.slot_durable(in_file, slot_no, padded_end, append_ms);
+        let wal_file = self.log.catalog.slot_durable(in_file, slot_no, padded_end, append_ms);
         for entry in runs {
-            let partition = self.partitions.entry(entry.key);
+            let partition = self.log.partitions.entry(entry.key);
             let partition = partition.or_insert_with(PartitionLog::new);
             let is_dense = entry.base_offset == partition.next();
             if !is_dense || entry.last_offset.0 == i64::MAX {
@@ -152,62 +152,76 @@ impl<'s, S: WalSource> Replay<'s, S> {
             partition.append_through(entry.last_offset);
             let in_slot = entry.pos;
             let entry = RunEntry { pos: slot_pos + in_slot, ..*entry };
-            let run = UnitRun { entry, append_ms, setsum: 0 };
+            let in_run = RunEntry { pos: in_slot, ..entry };
+            let setsum = note_producers(&mut self.log.producers, &in_run, append_ms, bytes);
+            let setsum = setsum.ok_or_else(inconsistent)?;
+            let run = UnitRun { entry, append_ms, setsum };
             if partition.run_durable(Run::new(file.file_no, &run)) {
                 wal_file.keys.push(entry.key);
             }
-            let entry = RunEntry { pos: in_slot, ..entry };
-            let noted = note_producers(&mut self.producers, &entry, append_ms, bytes);
-            noted.ok_or_else(inconsistent)?;
         }
         for entry in uplinks.iter().filter(|_| !mutant::is(Mutant::StreamsNotRecovered)) {
-            if !self.streams.fits(&entry.append) {
+            if !self.log.streams.fits(&entry.append) {
                 return Err(inconsistent().into());
             }
-            self.streams.note_appended(&entry.append);
-            self.streams.note_durable(&entry.append);
+            self.log.streams.note_appended(&entry.append);
+            self.log.streams.note_durable(&entry.append);
         }
         Ok(())
     }
 
     pub(super) fn finish(self, chains: Chains) -> Recovered {
-        let greatest = self.partitions.keys().map(|key| key.topic_no.0).max();
+        let log = self.log;
+        let greatest = log.partitions.keys().map(|key| key.topic_no.0).max();
+        let behind = TopicNo(greatest.map_or(0, |no| no.saturating_add(1)));
+        let mut catalog = log.catalog;
+        // The shell cuts the file off behind its last slot, or nothing was written to it since the last start did.
+        if let Some(file) = catalog.files.back_mut() {
+            file.file.size = file.file.slots_end;
+        }
         Recovered {
             rewrite: self.rewrite.filter(|_| !mutant::is(Mutant::TailNotRewritten)),
             dead_files: chains.dead_files,
-            orphans: Vec::new(),
+            orphans: log.orphans,
+            damaged: log.damaged,
             report: self.report,
             next_file_no: chains.next_file_no,
-            next_topic_no: TopicNo(greatest.map_or(0, |no| no.saturating_add(1))),
-            partitions: self.partitions,
-            streams: self.streams,
-            producers: self.producers,
-            catalog: self.catalog,
+            next_topic_no: log.next_topic_no.max(behind),
+            partitions: log.partitions,
+            streams: log.streams,
+            producers: log.producers,
+            catalog,
+            checkpoints: log.checkpoints,
+            newest_append: log.newest_append,
             last_chain: self.last_chain,
         }
     }
 }
 
-/// Takes in what the batches of a run say of their producers; `None` if the run is not what its entry says.
+/// Takes in what the batches of a run say of their producers, and gives back their setsum; `None` if the run is not what its
+/// entry says.
 fn note_producers(
     producers: &mut Producers,
     entry: &RunEntry,
     now: UnixMs,
     slot: &[u8],
-) -> Option<()> {
+) -> Option<u64> {
     let start = entry.pos as usize;
     let mut rest = slot.get(start..start + entry.len as usize)?;
     let mut next = entry.base_offset;
+    let mut setsum: u64 = 0;
     for _ in 0..entry.batches {
         let header = RecordBatchHeader::parse(rest).ok()?;
         if header.base_offset != next {
             return None;
         }
+        let number = setsum_of_batch(entry.key, next, header.crc);
+        setsum = setsum.wrapping_add(number);
         next = Offset(next.0.checked_add(i64::from(header.last_offset_delta) + 1)?);
         if let Some(batch) = ProducerBatch::of(entry.key, &header) {
             producers.note(now, &batch, header.base_offset);
         }
         rest = &rest[header.total_len..];
     }
-    (rest.is_empty() && next == entry.last_offset.plus(1)).then_some(())
+    (rest.is_empty() && next == entry.last_offset.plus(1)).then_some(setsum)
 }

@@ -1,13 +1,12 @@
 //! What a broker's process does with the disk around the engine: starting, writing slots, reading.
 
-use bytes::Bytes;
 use wire::ids::Incarnation;
 use wire::time::UnixMs;
 
 use super::state::{FileName, Folder};
 use super::{DiskError, SimDisk};
 use crate::log::{Log, SlotToWrite};
-use crate::read::Piece;
+use crate::read::{Piece, PieceRead};
 use crate::recovery::{Recovered, RecoveryError, recover};
 use crate::settings::LogSettings;
 use crate::store::UnitStore;
@@ -20,18 +19,19 @@ pub fn start(
     disk: &mut SimDisk,
     incarnation: Incarnation,
     settings: &LogSettings,
+    now: UnixMs,
 ) -> Result<Log, RecoveryError<DiskError>> {
     disk.open().map_err(RecoveryError::Source)?;
     let recovered = recover(disk)?;
-    let log = carry_out(disk, incarnation, settings, recovered);
+    let log = carry_out(disk, settings, recovered, (incarnation, now));
     log.map_err(RecoveryError::Source)
 }
 
 fn carry_out(
     disk: &mut SimDisk,
-    incarnation: Incarnation,
     settings: &LogSettings,
     recovered: Recovered,
+    (incarnation, now): (Incarnation, UnixMs),
 ) -> Result<Log, DiskError> {
     if let Some(rewrite) = &recovered.rewrite {
         for (pos, bytes) in &rewrite.pieces {
@@ -48,7 +48,7 @@ fn carry_out(
         disk.free(*unit)?;
     }
     disk.sync_folder(Folder::Wal)?;
-    let mut log = Log::open(settings, incarnation, recovered, UnixMs(1));
+    let mut log = Log::open(settings, incarnation, recovered, now);
     if let Some(open) = log.take_slot() {
         write(disk, &open)?;
         log.slot_durable(open.slot_no);
@@ -65,9 +65,8 @@ pub fn write(disk: &mut SimDisk, slot: &SlotToWrite) -> Result<(), DiskError> {
     disk.sync(slot.file_no)
 }
 
-/// The bytes of a part of a read; `None` if the file does not hold them.
+/// What a part of a read yields; `None` if the disk does not hold it.
 #[must_use]
-pub fn read_piece(disk: &mut SimDisk, piece: &Piece) -> Option<Bytes> {
-    let part = piece.read(disk).ok()?;
-    part.is_whole.then(|| Bytes::from(part.batches.concat()))
+pub fn read_piece(disk: &mut SimDisk, piece: &Piece) -> Option<PieceRead> {
+    piece.read(disk).ok()
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::fields::put;
 use crate::ids::PartitionKey;
+use crate::unit::setsum_of_batch;
 use crate::uplink_stream::UplinkAppend;
 
 /// A batch that has its offsets and waits for its slot.
@@ -57,7 +58,7 @@ pub struct EncodedSlot {
 #[must_use]
 pub fn encode_data(head: &SlotHead, mut batches: Vec<BatchToPlace>) -> EncodedSlot {
     batches.sort_by_key(|batch| batch.key);
-    let (mut runs, mut uplinks) = tables(&batches);
+    let (mut runs, setsums, mut uplinks) = tables(&batches);
     let tables_end =
         SLOT_HEADER_BYTES + runs.len() * RUN_ENTRY_BYTES + uplinks.len() * UPLINK_ENTRY_BYTES;
     let total_len = tables_end + batches.iter().map(|b| b.bytes.len()).sum::<usize>();
@@ -80,7 +81,6 @@ pub fn encode_data(head: &SlotHead, mut batches: Vec<BatchToPlace>) -> EncodedSl
     }
     let counts = (runs.len(), uplinks.len());
     let (bytes, crc) = finish(head, KIND_DATA, counts, slot);
-    let setsums = vec![0; runs.len()];
     EncodedSlot { bytes, crc, runs, setsums, uplinks }
 }
 
@@ -100,11 +100,13 @@ pub fn encode_control(head: &SlotHead, body: &ControlBody) -> EncodedSlot {
 }
 
 /// The two tables for batches in the order of their bytes, positions counted from the first batch.
-fn tables(batches: &[BatchToPlace]) -> (Vec<RunEntry>, Vec<UplinkEntry>) {
+fn tables(batches: &[BatchToPlace]) -> (Vec<RunEntry>, Vec<u64>, Vec<UplinkEntry>) {
     let mut runs: Vec<RunEntry> = Vec::new();
+    let mut setsums: Vec<u64> = Vec::new();
     let mut uplinks = Vec::new();
     let mut pos = 0_u32;
     for batch in batches {
+        let number = setsum_of_batch(batch.key, batch.base_offset, crc_field(&batch.bytes));
         let len = u32::try_from(batch.bytes.len()).expect("at most RECORD_BATCH_BYTES_MAX");
         if let Some(append) = batch.uplink {
             uplinks.push(UplinkEntry { append, pos });
@@ -115,22 +117,33 @@ fn tables(batches: &[BatchToPlace]) -> (Vec<RunEntry>, Vec<UplinkEntry>) {
                 run.batches += 1;
                 run.last_offset = batch.last_offset;
                 run.max_timestamp = run.max_timestamp.max(batch.max_timestamp);
+                if let Some(setsum) = setsums.last_mut() {
+                    *setsum = setsum.wrapping_add(number);
+                }
             }
-            Some(_) | None => runs.push(RunEntry {
-                key: batch.key,
-                leader_epoch: batch.leader_epoch,
-                pos,
-                len,
-                batches: 1,
-                flags: batch.flags,
-                base_offset: batch.base_offset,
-                last_offset: batch.last_offset,
-                max_timestamp: batch.max_timestamp,
-            }),
+            Some(_) | None => {
+                setsums.push(number);
+                runs.push(RunEntry {
+                    key: batch.key,
+                    leader_epoch: batch.leader_epoch,
+                    pos,
+                    len,
+                    batches: 1,
+                    flags: batch.flags,
+                    base_offset: batch.base_offset,
+                    last_offset: batch.last_offset,
+                    max_timestamp: batch.max_timestamp,
+                });
+            }
         }
         pos += len;
     }
-    (runs, uplinks)
+    (runs, setsums, uplinks)
+}
+
+/// A batch's own CRC. Shorter bytes are no batch, and end in `assign_place`.
+fn crc_field(batch: &[u8]) -> u32 {
+    batch.get(17..21).and_then(|crc| crc.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
 fn belongs(batch: &BatchToPlace, run: &RunEntry) -> bool {

@@ -58,6 +58,7 @@ pub(crate) struct UnitBuilder<W> {
     table: TableBuilder,
     open: Option<(RunEntry, UnixMs)>,
     extents: Vec<(PartitionKey, Extent)>,
+    extent_ended: bool,
 }
 
 /// A unit that was written.
@@ -78,7 +79,14 @@ impl<W: UnitWrite> UnitBuilder<W> {
             table: TableBuilder::default(),
             open: None,
             extents: Vec::new(),
+            extent_ended: false,
         }
+    }
+
+    /// What comes next begins another extent, even if it goes on where the last one ended.
+    pub(crate) fn end_extent(&mut self) -> Result<(), WriteFailed<W::Error>> {
+        self.extent_ended = true;
+        self.end_entry()
     }
 
     /// Bytes of its body so far.
@@ -170,7 +178,7 @@ impl<W: UnitWrite> UnitBuilder<W> {
             let is_next = extent.last.0.checked_add(1) == Some(entry.base_offset.0);
             *key == entry.key && (is_next || origin.after_gap == AfterGap::SameExtent)
         });
-        if continues {
+        if continues && !std::mem::take(&mut self.extent_ended) {
             self.grow_extent(&entry, origin.append_ms);
             if let Some((_, extent)) = self.extents.last_mut() {
                 extent.count += 1;

@@ -76,7 +76,7 @@ impl ExtentEntries {
             Ok(low)
         } else {
             // The last entry is held against the extent, so it cannot end before an offset of the extent.
-            Err(ReadFailed::Damaged(self.damage(self.extent.count - 1)))
+            Err(ReadFailed::Damaged(self.damage(self.extent.count.saturating_sub(1))))
         }
     }
 

@@ -79,6 +79,15 @@ impl<W: UnitWrite> UnitsOut<W> {
         self.unit(store, pace)?.push_damaged(origin, run, pace)
     }
 
+    /// What comes next begins another extent of the present partition.
+    pub(crate) fn end_extent(&mut self) -> Result<(), WriteFailed<W::Error>> {
+        let unit = match self.home {
+            Home::Own(_) => &mut self.own,
+            Home::Shared => &mut self.shared,
+        };
+        unit.as_mut().map_or(Ok(()), UnitBuilder::end_extent)
+    }
+
     /// Ends all units.
     pub(crate) fn finish(&mut self, pace: &mut dyn Pace) -> Result<Made, WriteFailed<W::Error>> {
         end(&mut self.own, &mut self.made, pace)?;

@@ -7,7 +7,8 @@ use wire::offset::Offset;
 
 use super::UnitMeta;
 use super::entries::{ENTRIES_PER_PAGE, ExtentEntries};
-use super::walk::Walk;
+use super::table::{UnitError, UnitTable};
+use super::walk::{BadRun, Walk, first_bad};
 use crate::batch_cut::FirstBatch;
 use crate::extent::Extent;
 use crate::ids::{PartitionKey, UnitId};
@@ -93,6 +94,9 @@ impl ExtentRead {
                 }
                 Ok((_, false)) => break,
                 Err(_) if !part.batches.is_empty() => break,
+                Err(ReadFailed::Damaged(damage)) => {
+                    return Err(ReadFailed::Damaged(self.blame(source, damage)));
+                }
                 Err(failed) => return Err(failed),
             }
         }
@@ -168,7 +172,7 @@ impl ExtentRead {
             part.batches.push(run.slice(cut.range));
         }
         part.next = cut.next;
-        Ok(cut.next > entry.last_offset)
+        Ok(cut.is_whole)
     }
 
     /// If the offset lies between two entries, compaction removed it, or the first of the two lies about where it ends: then
@@ -186,11 +190,31 @@ impl ExtentRead {
         let before = entries.get(source, index - 1)?;
         let len = (before.len as usize).min(SLOT_BYTES_MAX);
         let run = source.read_at(self.unit.id, u64::from(before.pos), len);
-        let run = run.map_err(ReadFailed::Source)?;
-        if Walk::new(&before, &run).all(|batch| batch.is_ok()) {
-            Ok(())
-        } else {
-            Err(ReadFailed::Damaged(entries.damage(index - 1)))
+        let is_true = run.is_ok_and(|run| Walk::new(&before, &run).all(|batch| batch.is_ok()));
+        // Damaged batches prove nothing against their entry.
+        match if is_true { None } else { self.table_damage(source) } {
+            Some((from, to)) => {
+                Err(ReadFailed::Damaged(Damage { from, to, ..entries.damage(index - 1) }))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// If the entries of the partition's shard are damaged: where. Also if they cannot be read.
+    fn table_damage<S: UnitSource>(&self, source: &mut S) -> Option<(u64, u64)> {
+        let whole = (self.unit.entries_off, self.unit.len);
+        match UnitTable::read_shard(source, &self.unit, self.key.shard(), |_, _| ()) {
+            Ok(()) => None,
+            Err(UnitError::Damaged { from, to, .. }) => Some((from, to)),
+            Err(UnitError::Source(_) | UnitError::Version { .. }) => Some(whole),
+        }
+    }
+
+    /// What is to be said of `damage`: entry and batches disagree, but the entry may be the one that is wrong.
+    fn blame<S: UnitSource>(&self, source: &mut S, damage: Damage) -> Damage {
+        match self.table_damage(source) {
+            Some((from, to)) => Damage { from, to, ..damage },
+            None => damage,
         }
     }
 }
@@ -202,6 +226,15 @@ pub(super) struct Cut {
     pub(super) range: Range<usize>,
     /// The offset behind.
     pub(super) next: Offset,
+    /// Whether that is the end of the run, and the run is what its entry says.
+    pub(super) is_whole: bool,
+}
+
+impl Cut {
+    /// Whether a reader that goes on behind the cut comes to `bad`, in the same run.
+    fn leads_to(&self, bad: BadRun, entry: &RunEntry) -> bool {
+        bad.base == self.next && self.next <= entry.last_offset
+    }
 }
 
 /// The whole batches of `run` from the one that holds `from` on, at most `max_bytes`, up to the first damaged one.
@@ -212,12 +245,14 @@ pub(super) fn cut(
     (from, max_bytes, first): (Offset, usize, FirstBatch),
 ) -> Result<Cut, Damage> {
     let pos = u64::from(entry.pos);
-    let mut taken: Option<Cut> = None;
+    let mut cut = Cut { range: 0..0, next: from, is_whole: false };
     for batch in Walk::new(entry, run) {
-        let batch = match (batch, &taken) {
-            (Ok(batch), _) => batch,
-            (Err(bad), Some(taken)) if bad.base == taken.next => break,
-            (Err(bad), _) => {
+        let batch = match batch {
+            Ok(batch) => batch,
+            // What lies before is served first, if a reader then comes back for the rest.
+            Err(bad) if !cut.range.is_empty() && cut.leads_to(bad, entry) => return Ok(cut),
+            Err(bad) => {
+                let bad = first_bad(entry, run, bad);
                 let (from, to) = (pos + bad.at as u64, pos + u64::from(entry.len));
                 return Err(Damage {
                     unit,
@@ -232,22 +267,22 @@ pub(super) fn cut(
         if batch.next <= from {
             continue;
         }
-        let start = taken.as_ref().map_or(batch.range.start, |taken| taken.range.start);
-        let is_first = taken.is_none() && first == FirstBatch::Always;
-        if batch.range.end - start > max_bytes && !is_first {
-            // Nothing behind is looked at.
-            let next = taken.as_ref().map_or(from, |taken| taken.next);
-            return Ok(taken.unwrap_or(Cut { range: 0..0, next }));
+        let is_first = cut.range.is_empty();
+        let start = if is_first { batch.range.start } else { cut.range.start };
+        let goes_beyond = batch.range.end - start > max_bytes;
+        if goes_beyond && !(is_first && first == FirstBatch::Always) {
+            return Ok(cut);
         }
         if !batch.is_intact(run) {
-            if taken.is_some() {
-                break;
+            if !is_first {
+                return Ok(cut);
             }
             let (from, to) = (pos + batch.range.start as u64, pos + batch.range.end as u64);
             let base = batch.header.base_offset;
             return Err(Damage { unit, from, to, key, base, last: Offset(batch.next.0 - 1) });
         }
-        taken = Some(Cut { range: start..batch.range.end, next: batch.next });
+        cut = Cut { range: start..batch.range.end, next: batch.next, is_whole: false };
     }
-    Ok(taken.unwrap_or(Cut { range: 0..0, next: from }))
+    cut.is_whole = true;
+    Ok(cut)
 }

@@ -82,10 +82,6 @@ impl ExtentSearch {
             UnitError::Damaged { from, to, .. } => ReadFailed::Damaged(self.damage(from, to)),
             UnitError::Version { .. } => ReadFailed::Damaged(self.damage(0, self.unit.len)),
         };
-        let table = UnitTable::read(source, self.unit.id, self.unit.len).map_err(failed)?;
-        let row = table.row(self.key.shard()).filter(|_| table.meta == self.unit);
-        let row =
-            row.ok_or_else(|| ReadFailed::Damaged(self.damage(self.unit.dir_off, self.unit.len)))?;
         let extent = self.extent.first..self.extent.first.saturating_add(self.extent.count);
         let mut found: Option<(u32, RunEntry)> = None;
         let see = |index: u32, entry: RunEntry| {
@@ -104,7 +100,8 @@ impl ExtentSearch {
                 found = Some((index, entry));
             }
         };
-        table.scan(source, row, see).map_err(failed)?;
+        let shard = self.key.shard();
+        UnitTable::read_shard(source, &self.unit, shard, see).map_err(failed)?;
         Ok(found)
     }
 

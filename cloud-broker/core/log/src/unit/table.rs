@@ -124,6 +124,20 @@ impl UnitTable {
         Ok(Self { meta, shards })
     }
 
+    /// Goes through the entries of one shard of a unit that is the `unit` meant, or is damaged. See [`Self::scan`].
+    pub(crate) fn read_shard<S: UnitSource>(
+        source: &mut S,
+        unit: &UnitMeta,
+        shard: Shard,
+        see: impl FnMut(u32, RunEntry),
+    ) -> Result<(), UnitError<S::Error>> {
+        let table = Self::read(source, unit.id, unit.len)?;
+        match table.row(shard).filter(|_| table.meta == *unit) {
+            Some(row) => table.scan(source, row, see),
+            None => Err(UnitError::Damaged { unit: unit.id, from: unit.dir_off, to: unit.len }),
+        }
+    }
+
     /// The entries of a shard, checked against its CRC.
     ///
     /// # Errors

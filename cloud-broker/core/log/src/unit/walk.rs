@@ -34,6 +34,14 @@ pub(crate) struct BadRun {
     pub(crate) base: Offset,
 }
 
+/// Where a run begins to be damaged, now that a [`Walk`] has failed at `bad`: a batch that looked like one may well have
+/// misled it.
+pub(crate) fn first_bad(entry: &RunEntry, run: &[u8], bad: BadRun) -> BadRun {
+    let mut walked = Walk::new(entry, run).map_while(Result::ok);
+    let first = walked.find(|batch| !batch.is_intact(run));
+    first.map_or(bad, |batch| BadRun { at: batch.range.start, base: batch.header.base_offset })
+}
+
 /// The batches of one run, in order. After an error there are none.
 #[derive(Debug)]
 pub(crate) struct Walk<'a> {

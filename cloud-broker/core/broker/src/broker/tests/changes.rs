@@ -23,6 +23,8 @@ const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const TOPIC: i8 = 2;
+/// A list.
+const THROTTLED: &str = "leader.replication.throttled.replicas";
 const BROKER: i8 = 4;
 
 type Changes<'a> = &'a [(&'a str, i8, Option<&'a str>)];
@@ -132,13 +134,16 @@ fn a_topic_has_other_configs_once_they_are_stored() {
     let asked = sim.request(1, Request::from(incremental(vec![resource(TOPIC, "t", &changes)])));
     assert_eq!(set(&sim, "t"), "", "not stored yet");
     // What is on its way counts already for the next change.
-    let changes = [("retention.ms", DELETE, None), ("cleanup.policy", APPEND, Some("compact"))];
+    let changes = [("retention.ms", DELETE, None), (THROTTLED, APPEND, Some("0:1"))];
     let next = sim.request(1, Request::from(incremental(vec![resource(TOPIC, "t", &changes)])));
     sim.store_control();
     assert_eq!(set(&sim, "t"), format!("max.message.bytes={len} retention.ms=5"));
     assert!(!sim.answers.contains_key(&next), "it is in the next write");
+    let exceeds = sim.produce("t", 0, batch(&["ab"], 1));
+    let too_large = i16::from(ErrorCode::MessageTooLarge);
+    assert_eq!(sim.produced(exceeds).error_code, too_large);
     sim.store_control();
-    assert_eq!(set(&sim, "t"), format!("cleanup.policy=delete,compact max.message.bytes={len}"));
+    assert_eq!(set(&sim, "t"), format!("{THROTTLED}=0:1 max.message.bytes={len}"));
     for asker in [asked, next] {
         let Response::IncrementalAlterConfigs(response) = sim.admin_answer(asker) else {
             panic!("not the answer");
@@ -146,11 +151,8 @@ fn a_topic_has_other_configs_once_they_are_stored() {
         let told = &response.responses[0];
         assert_eq!((told.error_code, told.resource_type, &*told.resource_name), (OK, TOPIC, "t"));
     }
-    let exceeds = sim.produce("t", 0, batch(&["ab"], 1));
-    let too_large = i16::from(ErrorCode::MessageTooLarge);
-    assert_eq!(sim.produced(exceeds).error_code, too_large);
     sim.restart();
-    assert_eq!(set(&sim, "t"), format!("cleanup.policy=delete,compact max.message.bytes={len}"));
+    assert_eq!(set(&sim, "t"), format!("{THROTTLED}=0:1 max.message.bytes={len}"));
 }
 
 #[test]

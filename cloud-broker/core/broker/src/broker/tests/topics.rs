@@ -124,8 +124,8 @@ fn a_topic_is_made_as_it_was_asked_for() {
     wanted.num_partitions = 5;
     wanted.replication_factor = 3;
     wanted.configs = vec![CreatableTopicConfig {
-        name: Text::from("cleanup.policy"),
-        value: Some(Text::from("compact")),
+        name: Text::from("retention.ms"),
+        value: Some(Text::from("5000")),
     }];
     let asked = sim.request(7, Request::from(create(vec![wanted, topic("u")])));
     assert!(sim.answers.is_empty(), "not stored yet");
@@ -138,8 +138,8 @@ fn a_topic_is_made_as_it_was_asked_for() {
     };
     assert_eq!((t.error_code, t.num_partitions, t.replication_factor), (OK, 5, 1));
     assert_eq!((u.error_code, u.num_partitions, u.replication_factor), (OK, 2, 1));
-    let policy = t.configs.iter().flatten().find(|c| &*c.name == "cleanup.policy").unwrap();
-    assert_eq!((policy.value.as_deref(), policy.config_source), (Some("compact"), 1));
+    let policy = t.configs.iter().flatten().find(|c| &*c.name == "retention.ms").unwrap();
+    assert_eq!((policy.value.as_deref(), policy.config_source), (Some("5000"), 1));
     let asked = sim.metadata(13, &["t"]);
     let metadata = sim.metadata_answer(asked);
     assert_eq!(metadata.topics[0].topic_id, t.topic_id);

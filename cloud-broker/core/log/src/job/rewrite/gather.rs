@@ -78,3 +78,66 @@ fn together(runs: &[ToRead], order: &[usize]) -> (usize, Range<u64>) {
     }
     (taken, range)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{FileNo, UnitNo};
+
+    /// Answers with what tells unit and position, and notes what was asked for.
+    #[derive(Default)]
+    struct Notes(Vec<(UnitId, u64, usize)>);
+
+    fn byte_at(unit: UnitId, pos: u64) -> u8 {
+        let salt = if unit == UnitId::Unit(UnitNo(1)) { 7 } else { 0 };
+        (pos * 31 + (pos >> 8) + salt) as u8
+    }
+
+    impl UnitSource for Notes {
+        type Error = ();
+
+        fn read_at(&mut self, unit: UnitId, pos: u64, len: usize) -> Result<Bytes, ()> {
+            self.0.push((unit, pos, len));
+            Ok((pos..pos + len as u64).map(|pos| byte_at(unit, pos)).collect())
+        }
+    }
+
+    fn read(runs: &[(UnitId, u32, u32)]) -> Vec<(UnitId, u64, usize)> {
+        let mut notes = Notes::default();
+        let runs: Vec<_> = runs
+            .iter()
+            .map(|(unit, pos, len)| ToRead { unit: *unit, pos: *pos, len: *len })
+            .collect();
+        let gathered = gather(&mut notes, runs.clone()).unwrap();
+        for (i, run) in runs.iter().enumerate() {
+            let pos = u64::from(run.pos);
+            let wanted: Vec<u8> =
+                (pos..pos + u64::from(run.len)).map(|pos| byte_at(run.unit, pos)).collect();
+            assert_eq!(gathered.bytes(i), wanted, "run {i}");
+        }
+        let wanted: usize = runs.iter().map(|run| run.len as usize).sum();
+        let read: usize = notes.0.iter().map(|(_, _, len)| len).sum();
+        assert!(read <= 2 * wanted, "{read} bytes for {wanted}");
+        notes.0
+    }
+
+    #[test]
+    fn neighbours_are_read_together_in_the_order_in_which_they_lie() {
+        let (a, b) = (UnitId::Wal(FileNo(1)), UnitId::Unit(UnitNo(1)));
+        assert_eq!(read(&[]), []);
+        assert_eq!(
+            read(&[(b, 0, 10), (a, 300, 50), (a, 100, 100), (b, 10, 10), (a, 200, 50)]),
+            [(a, 100, 250), (b, 0, 20)]
+        );
+        // A hole that is larger than what lies before it is not worth it.
+        assert_eq!(read(&[(a, 0, 10), (a, 21, 10)]), [(a, 0, 10), (a, 21, 10)]);
+        // Nor is a hole that takes longer than a seek.
+        let far = 200_000 + (64 << 10);
+        assert_eq!(read(&[(a, 0, 200_000), (a, far, 9)]).len(), 1);
+        assert_eq!(read(&[(a, 0, 200_000), (a, far + 1, 9)]).len(), 2);
+        // Nobody asks for more than 4 MiB at a time, unless one run is larger.
+        let many: Vec<_> = (0..9).map(|i| (a, i << 20, 1 << 20)).collect();
+        assert_eq!(read(&many).iter().map(|(_, _, len)| len >> 20).collect::<Vec<_>>(), [4, 4, 1]);
+        assert_eq!(read(&[(a, 5, 5 << 20)]), [(a, 5, 5 << 20)]);
+    }
+}

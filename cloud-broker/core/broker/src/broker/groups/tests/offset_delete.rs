@@ -16,7 +16,7 @@ fn delete(group: &str, offsets: &[(&str, i32)]) -> OffsetDeleteRequest {
 
 impl Sim {
     /// The error of the whole request, or of each offset.
-    fn deletes(&mut self, group: &str, offsets: &[(&str, i32)]) -> Result<Vec<i16>, i16> {
+    fn deletes_offsets(&mut self, group: &str, offsets: &[(&str, i32)]) -> Result<Vec<i16>, i16> {
         let asker = self.request(0, delete(group, offsets).into());
         self.commit();
         match self.group_response(asker) {
@@ -60,14 +60,14 @@ const READS_U: &[u8] = &[0, 0, 0, 0, 0, 1, 0, 1, b'u'];
 fn offsets_of_a_group_without_members_are_deleted() {
     use ErrorCode as E;
     let mut sim = Sim::with_topic(1 << 20, "t");
-    assert_eq!(sim.deletes("g", &[("t", 0)]), Err(E::NotCoordinator.into()));
+    assert_eq!(sim.deletes_offsets("g", &[("t", 0)]), Err(E::NotCoordinator.into()));
     sim.coordinator();
-    assert_eq!(sim.deletes("g", &[("t", 0)]), Err(E::GroupIdNotFound.into()));
+    assert_eq!(sim.deletes_offsets("g", &[("t", 0)]), Err(E::GroupIdNotFound.into()));
     sim.commits("", -1, 7);
     sim.commit();
     assert_eq!(sim.offset(), Ok(7));
     let unknown = i16::from(E::UnknownTopicOrPartition);
-    let verdicts = sim.deletes("g", &[("t", 9), ("u", 0), ("t", 1)]);
+    let verdicts = sim.deletes_offsets("g", &[("t", 9), ("u", 0), ("t", 1)]);
     assert_eq!(verdicts, Ok(vec![unknown, unknown, OK]), "what is not there is deleted already");
     assert_eq!(sim.offset(), Ok(7));
 
@@ -78,7 +78,7 @@ fn offsets_of_a_group_without_members_are_deleted() {
     assert!(sim.answers.contains_key(&deleting));
     assert_eq!(sim.offset(), Ok(-1));
     sim.restart();
-    assert_eq!(sim.deletes("g", &[("t", 0)]), Err(E::CoordinatorLoadInProgress.into()));
+    assert_eq!(sim.deletes_offsets("g", &[("t", 0)]), Err(E::CoordinatorLoadInProgress.into()));
     sim.read_groups();
     assert_eq!(sim.offset(), Ok(-1));
 }
@@ -94,7 +94,7 @@ fn what_members_read_is_kept() {
         ("connect", READS_U, Err(i16::from(E::NonEmptyGroup)), 7),
     ] {
         let (mut sim, joined) = Sim::with_member(kind, metadata);
-        assert_eq!(sim.deletes("g", &[("t", 0)]), expected, "{kind} {metadata:?}");
+        assert_eq!(sim.deletes_offsets("g", &[("t", 0)]), expected, "{kind} {metadata:?}");
         assert_eq!(sim.offset(), Ok(left), "{kind} {metadata:?}");
         // Once the member is gone nobody needs it.
         let leave = LeaveGroupRequest {
@@ -104,7 +104,7 @@ fn what_members_read_is_kept() {
         };
         sim.request(1, leave.into());
         sim.commit();
-        assert_eq!(sim.deletes("g", &[("t", 0)]), Ok(vec![OK]), "{kind}");
+        assert_eq!(sim.deletes_offsets("g", &[("t", 0)]), Ok(vec![OK]), "{kind}");
         assert_eq!(sim.offset(), Ok(-1));
     }
 }

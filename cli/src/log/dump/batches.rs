@@ -1,0 +1,177 @@
+//! The batches of a run: whether they are what the run's entry says, and what is in them.
+
+use std::io::{self, Write};
+
+use broker_kafka::records::{Record, Records};
+use broker_log::{RunEntry, RunFlags, setsum_of_batch};
+use wire::offset::Offset;
+use wire::record_batch::{Codec, RecordBatchHeader};
+use wire::time::UnixMs;
+
+use super::damage::Damage;
+use super::item::{Item, hex32};
+use super::output::Output;
+use super::{Depth, Wanted};
+
+/// How deep batches lie: file, slot or shard, run, batch.
+const DEPTH: usize = 3;
+
+/// What was counted in batches.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counted {
+    /// Runs.
+    pub runs: u64,
+    /// Batches.
+    pub batches: u64,
+    /// Sum over them (docs/formats/unit.md, "Setsum").
+    pub setsum: u64,
+}
+
+/// A run's line.
+pub fn run_item(entry: &RunEntry, pos: u64) -> Item<'static> {
+    let flag = |bit| entry.flags.0 & bit != 0;
+    Item::new("run", 2)
+        .with("topic_no", entry.key.topic_no.0)
+        .with("partition", entry.key.partition.0)
+        .with("base_offset", entry.base_offset.0)
+        .with("last_offset", entry.last_offset.0)
+        .with("pos", pos)
+        .with("len", entry.len)
+        .with("batches", entry.batches)
+        .with("leader_epoch", entry.leader_epoch.0)
+        .with("max_timestamp", entry.max_timestamp)
+        .with("control", flag(RunFlags::CONTROL))
+        .with("transactional", flag(RunFlags::TRANSACTIONAL))
+        .with("log_append_time", flag(RunFlags::LOG_APPEND))
+}
+
+/// Goes through the batches of a run, which lie in `bytes` and begin at `pos` in the file.
+pub fn dump_run(
+    entry: &RunEntry,
+    (pos, bytes): (u64, &[u8]),
+    wanted: &Wanted,
+    counted: &mut Counted,
+    output: &mut Output<impl Write>,
+) -> io::Result<()> {
+    let end = pos + u64::from(entry.len);
+    if bytes.len() != entry.len as usize {
+        output.damage(Damage::new(pos, end, "the file ends within a run"));
+        return Ok(());
+    }
+    let mut at = 0;
+    let mut next = entry.base_offset;
+    let mut batches = 0;
+    let mut max_timestamp = UnixMs(i64::MIN);
+    counted.runs += 1;
+    while at < bytes.len() {
+        let from = pos + at as u64;
+        let header = match RecordBatchHeader::parse(&bytes[at..]) {
+            Ok(header) if header.base_offset == next && agrees(&header, entry) => header,
+            Ok(_) => {
+                output.damage(Damage::new(from, end, "a batch that its run does not have"));
+                return Ok(());
+            }
+            Err(error) => {
+                let what = format!("no record batch: {error:?}");
+                output.damage(Damage::new(from, end, what));
+                return Ok(());
+            }
+        };
+        let batch = &bytes[at..at + header.total_len];
+        if header.check_crc(batch).is_err() {
+            let to = from + header.total_len as u64;
+            output.damage(Damage::new(from, to, "a batch's checksum does not match"));
+        } else if wanted.depth == Depth::Records {
+            dump_batch(&header, from, batch, output)?;
+        }
+        let setsum = setsum_of_batch(entry.key, header.base_offset, header.crc);
+        counted.setsum = counted.setsum.wrapping_add(setsum);
+        counted.batches += 1;
+        batches += 1;
+        max_timestamp = max_timestamp.max(header.max_timestamp);
+        // A run's last offset is below the greatest there is, and so is every batch's that agrees.
+        next = Offset(next.0.saturating_add(i64::from(header.last_offset_delta) + 1));
+        at += header.total_len;
+    }
+    let behind = entry.last_offset.0.saturating_add(1);
+    let is_all = next.0 == behind && batches == u32::from(entry.batches);
+    if !is_all || max_timestamp != entry.max_timestamp {
+        output.damage(Damage::new(pos, end, "other batches than the run's"));
+    }
+    Ok(())
+}
+
+fn agrees(header: &RecordBatchHeader, entry: &RunEntry) -> bool {
+    header.leader_epoch == entry.leader_epoch && RunFlags::of(header) == entry.flags
+}
+
+fn dump_batch(
+    header: &RecordBatchHeader,
+    pos: u64,
+    batch: &[u8],
+    output: &mut Output<impl Write>,
+) -> io::Result<()> {
+    let has_producer = header.producer_id.0 >= 0;
+    let item = Item::new("batch", DEPTH)
+        .with("base_offset", header.base_offset.0)
+        .with("last_offset", header.base_offset.0 + i64::from(header.last_offset_delta))
+        .with("pos", pos)
+        .with("len", header.total_len)
+        .with("records", header.record_count)
+        .with("codec", codec_name(header.codec))
+        .with("max_timestamp", header.max_timestamp)
+        .with("producer_id", has_producer.then_some(header.producer_id.0))
+        .with("producer_epoch", has_producer.then_some(header.producer_epoch))
+        .with("base_sequence", has_producer.then_some(header.base_sequence))
+        .with("crc", hex32(header.crc));
+    output.item(&item)?;
+    let mut records = match Records::new(batch) {
+        Ok(records) => records,
+        Err(error) => return unreadable(&error, output),
+    };
+    loop {
+        let (base, base_timestamp) = (header.base_offset.0, header.base_timestamp.0);
+        match records.next_record() {
+            Ok(None) => return Ok(()),
+            Ok(Some(record)) => {
+                let timestamp = base_timestamp.saturating_add(record.timestamp_delta);
+                dump_record(&record, base, UnixMs(timestamp), output)?;
+            }
+            Err(error) => return unreadable(&error, output),
+        }
+    }
+}
+
+/// The bytes are as they were written, so nothing is damaged: a client sent records that contradict the format.
+fn unreadable(
+    error: &broker_kafka::records::RecordsError,
+    output: &mut Output<impl Write>,
+) -> io::Result<()> {
+    output.item(&Item::new("unreadable_records", DEPTH + 1).with("what", error.to_string()))
+}
+
+fn dump_record(
+    record: &Record<'_>,
+    base: i64,
+    timestamp: UnixMs,
+    output: &mut Output<impl Write>,
+) -> io::Result<()> {
+    let headers: Vec<_> = record.headers.collect();
+    let item = Item::new("record", DEPTH + 1)
+        .with("offset", base.saturating_add(i64::from(record.offset_delta)))
+        .with("timestamp", timestamp)
+        .with("key", record.key)
+        .with("value", record.value)
+        .with("headers", headers);
+    output.item(&item)
+}
+
+fn codec_name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::None => "none",
+        Codec::Gzip => "gzip",
+        Codec::Snappy => "snappy",
+        Codec::Lz4 => "lz4",
+        Codec::Zstd => "zstd",
+    }
+}

@@ -1,0 +1,160 @@
+//! Which partitions are compacted by key, and how what was made of them takes their place.
+
+use wire::offset::Offset;
+use wire::time::UnixMs;
+
+use super::jobs::by_partition;
+use super::{Log, Now};
+use crate::extent::Extent;
+use crate::ids::{PartitionKey, TopicNo};
+use crate::job::{CompactJob, Made};
+use crate::partition::PartitionLog;
+use crate::policy::CompactPolicy;
+use crate::unit::UnitMeta;
+
+/// Partitions that are looked at before the engine goes on with something else.
+const PARTITIONS_PER_LOOK: usize = 1024;
+
+/// How far the round through all partitions is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Compaction {
+    /// The next partition to look at, or the first behind.
+    At(PartitionKey),
+    /// Every partition was looked at in this round.
+    #[default]
+    Over,
+}
+
+impl Compaction {
+    /// From the first partition on.
+    pub(super) fn from_the_start() -> Self {
+        Self::At(PartitionKey::all_of(TopicNo(0)).0)
+    }
+}
+
+impl Log {
+    /// The next partition that is dirty enough.
+    pub(super) fn plan_compaction(&mut self, now: Now) -> Option<CompactJob> {
+        let Compaction::At(from) = self.jobs.compaction_tick else {
+            return None;
+        };
+        let mut looked_at = 0;
+        let mut at = from;
+        while let Some((topic_no, policy)) = self.next_compacted_topic(at.topic_no) {
+            let first = at.max(PartitionKey::all_of(topic_no).0);
+            for (key, partition) in self.partitions.range(first..=PartitionKey::all_of(topic_no).1)
+            {
+                looked_at += 1;
+                if looked_at > PARTITIONS_PER_LOOK {
+                    self.jobs.compaction_tick = Compaction::At(*key);
+                    return None;
+                }
+                if let Some(job) = self.compact_job(now, *key, partition, policy) {
+                    self.jobs.compaction_tick = behind(*key);
+                    return Some(job);
+                }
+            }
+            let Compaction::At(next) = behind(PartitionKey::all_of(topic_no).1) else {
+                break;
+            };
+            at = next;
+        }
+        self.jobs.compaction_tick = Compaction::Over;
+        None
+    }
+
+    fn next_compacted_topic(&self, from: TopicNo) -> Option<(TopicNo, CompactPolicy)> {
+        let mut policies = self.policies.range(from..);
+        policies.find_map(|(topic_no, policy)| Some((*topic_no, policy.compact?)))
+    }
+
+    fn compact_job(
+        &self,
+        now: Now,
+        key: PartitionKey,
+        partition: &PartitionLog,
+        policy: CompactPolicy,
+    ) -> Option<CompactJob> {
+        let wall = self.retention_clock.now(now);
+        let old_enough = |extent: &&Extent| age(wall, extent) >= policy.min_lag_ms;
+        let extents = || partition.extents().iter().take_while(old_enough);
+        let is_dirty = |extent: &&Extent| extent.last >= partition.cleaned;
+        let dirty: u64 = extents().filter(is_dirty).map(|extent| extent.bytes).sum();
+        let all: u64 = extents().map(|extent| extent.bytes).sum();
+        let too_late = extents().find(is_dirty).map(|extent| age(wall, extent));
+        let horizon = partition.next_horizon.is_some_and(|horizon| horizon <= wall);
+        let is_due = dirty > 0 && dirty >= share(all, policy.min_dirty_per_mille)
+            || too_late.is_some_and(|age| age >= policy.max_lag_ms)
+            || horizon && all > 0;
+        if !is_due {
+            return None;
+        }
+        let unit = |extent: &Extent| Some((*extent, self.catalog.unit(extent.unit)?.meta));
+        let extents: Option<Vec<(Extent, UnitMeta)>> = extents().map(unit).collect();
+        Some(CompactJob {
+            key,
+            extents: extents.filter(|extents| !extents.is_empty())?,
+            log_start: partition.offsets().log_start,
+            cleaned: partition.cleaned,
+            policy,
+            now: wall,
+            first_unit: self.catalog.next_unit,
+        })
+    }
+
+    /// Puts what was made in the place of what was compacted. Gives back the partition if it does not fit.
+    pub(super) fn compacted(
+        &mut self,
+        key: PartitionKey,
+        inputs: &[Extent],
+        made: &Made,
+        (cleaned, next_horizon): (Offset, Option<UnixMs>),
+    ) -> Vec<PartitionKey> {
+        for meta in &made.units {
+            self.catalog.add(*meta);
+        }
+        let mut rejected = Vec::new();
+        if let (Some(partition), Some(first), Some(last)) =
+            (self.partitions.get_mut(&key), inputs.first(), inputs.last())
+        {
+            let made = by_partition(made).remove(&key).unwrap_or_default();
+            let is_input = |extent: &Extent| inputs.contains(extent);
+            match partition.replace_compacted((first.base, last.last), is_input, &made) {
+                Ok(replaced) => {
+                    for extent in &replaced.taken {
+                        self.catalog.extent_taken(extent);
+                    }
+                    for extent in &replaced.gone {
+                        self.catalog.extent_gone(extent);
+                    }
+                    partition.cleaned = cleaned;
+                    partition.next_horizon = next_horizon;
+                }
+                Err(_) => rejected.push(key),
+            }
+        }
+        for meta in &made.units {
+            self.catalog.settle(meta.id);
+        }
+        rejected
+    }
+}
+
+fn age(wall: UnixMs, extent: &Extent) -> u64 {
+    u64::try_from(wall.0.saturating_sub(extent.max_append_ms.0)).unwrap_or(0)
+}
+
+fn share(all: u64, per_mille: u16) -> u64 {
+    let share = u128::from(all) * u128::from(per_mille) / 1000;
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
+/// The partition behind this one, of whatever topic.
+fn behind(key: PartitionKey) -> Compaction {
+    let in_topic = key.partition.0.checked_add(1);
+    let next = in_topic
+        .map(|partition| PartitionKey { partition: wire::ids::Partition(partition), ..key });
+    let next =
+        next.or_else(|| Some(PartitionKey::all_of(TopicNo(key.topic_no.0.checked_add(1)?)).0));
+    next.map_or(Compaction::Over, Compaction::At)
+}

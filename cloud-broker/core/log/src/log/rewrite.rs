@@ -1,0 +1,144 @@
+//! Which units are rewritten, and how what was made of them takes their place.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wire::offset::Offset;
+
+use super::jobs::{Applied, by_partition};
+use super::{Log, Now};
+use crate::catalog::Unit;
+use crate::ids::{PartitionKey, UnitId};
+use crate::job::{Damage, LiveExtent, Made, RewriteJob};
+use crate::unit::UnitMeta;
+
+/// Units that one job copies.
+const INPUTS_MAX: usize = 256;
+
+/// What a rewriting that runs has to be compared with when it is done.
+#[derive(Debug)]
+pub(super) struct Rewriting {
+    pub(super) units: Vec<UnitId>,
+    /// Numbers of units that it may use up.
+    pub(super) numbers_max: u64,
+    /// Of each partition, where what is copied begins and ends.
+    ranges: BTreeMap<PartitionKey, (Offset, Offset)>,
+}
+
+impl Rewriting {
+    pub(super) fn of(job: &RewriteJob) -> Self {
+        let mut ranges = BTreeMap::new();
+        for live in &job.live {
+            let (base, last) = (live.extent.base, live.extent.last);
+            ranges.entry(live.key).or_insert((base, last)).1 = last;
+        }
+        Self {
+            units: job.inputs.iter().map(|unit| unit.id).collect(),
+            // One for each extent, for each attempt: an input that cannot be read is left out of the next.
+            numbers_max: (job.live.len() as u64 + 1) * (job.inputs.len() as u64 + 1),
+            ranges,
+        }
+    }
+}
+
+impl Log {
+    /// Looks for units to rewrite if there may be some.
+    pub(super) fn plan_rewrite(&mut self, now: Now) -> Option<RewriteJob> {
+        if !self.jobs.may_rewrite {
+            return None;
+        }
+        let inputs = self.rewrite_inputs(now);
+        if inputs.is_empty() {
+            self.jobs.may_rewrite = false;
+            return None;
+        }
+        let ids: BTreeSet<UnitId> = inputs.iter().map(|unit| unit.id).collect();
+        let mut live: Vec<LiveExtent> = Vec::new();
+        for (key, partition) in &self.partitions {
+            let log_start = partition.offsets().log_start;
+            let extents = partition.extents().iter().filter(|extent| ids.contains(&extent.unit));
+            live.extend(extents.map(|extent| LiveExtent { key: *key, extent: *extent, log_start }));
+        }
+        live.sort_by_key(|live| live.key.shard());
+        Some(RewriteJob {
+            inputs,
+            live,
+            first_unit: self.catalog.next_unit,
+            own_unit_bytes: self.settings.own_unit_bytes,
+            unit_bytes: self.settings.unit_bytes,
+        })
+    }
+
+    fn rewrite_inputs(&self, now: Now) -> Vec<UnitMeta> {
+        let may = |unit: &&Unit| !unit.is_busy && !unit.is_unreadable;
+        let sparse = self.catalog.units().filter(may).filter(|unit| unit.is_sparse());
+        let mut inputs: Vec<UnitMeta> = sparse.take(INPUTS_MAX).map(|unit| unit.meta).collect();
+        // Sealed WAL files come in the order of their numbers, so the oldest first.
+        let short = || self.catalog.units().filter(may).filter(|unit| unit.is_short());
+        let bytes: u64 = short().map(|unit| unit.meta.len).sum();
+        let entries: u64 = short().map(|unit| unit.live_entries).sum();
+        let too_old = |unit: &Unit| {
+            let age = now.wall.0.saturating_sub(unit.meta.max_append_ms.0);
+            u64::try_from(age).is_ok_and(|age| age >= self.settings.l0_age_ms_max)
+        };
+        let is_due = bytes > self.settings.l0_bytes_max
+            || entries > self.settings.l0_entries_max
+            || short().next().is_some_and(too_old);
+        if is_due {
+            let mut taken = 0;
+            for unit in short() {
+                if taken >= self.settings.rewrite_bytes_min || inputs.len() >= INPUTS_MAX {
+                    break;
+                }
+                taken += unit.meta.len;
+                if !inputs.iter().any(|input| input.id == unit.meta.id) {
+                    inputs.push(unit.meta);
+                }
+            }
+        }
+        inputs
+    }
+
+    pub(super) fn rewritten(
+        &mut self,
+        rewriting: &Rewriting,
+        inputs: &[UnitId],
+        made: &Made,
+        damaged: Vec<Damage>,
+    ) -> Applied {
+        for meta in &made.units {
+            self.catalog.add(*meta);
+        }
+        let inputs: BTreeSet<UnitId> = inputs.iter().copied().collect();
+        let mut extents = by_partition(made);
+        let mut rejected = Vec::new();
+        for (key, range) in &rewriting.ranges {
+            let Some(partition) = self.partitions.get_mut(key) else {
+                continue;
+            };
+            let made = extents.remove(key).unwrap_or_default();
+            match partition.replace(*range, |extent| inputs.contains(&extent.unit), &made) {
+                Ok(replaced) => {
+                    for extent in &replaced.taken {
+                        self.catalog.extent_taken(extent);
+                    }
+                    for extent in &replaced.gone {
+                        self.catalog.extent_gone(extent);
+                    }
+                }
+                Err(_) => rejected.push(*key),
+            }
+        }
+        // What nobody took, because it was deleted meanwhile, is dead from the start.
+        for meta in &made.units {
+            self.catalog.settle(meta.id);
+        }
+        for unit in &rewriting.units {
+            if !inputs.contains(unit) {
+                self.catalog.set_unreadable(*unit);
+            }
+        }
+        self.catalog.set_busy(&rewriting.units, false);
+        self.jobs.look_again();
+        Applied { checkpoint: None, damaged, rejected }
+    }
+}

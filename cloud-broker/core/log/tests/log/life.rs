@@ -1,0 +1,177 @@
+//! The life of a WAL file: rolled, sealed, rewritten, dead, given back; and checkpoints, from which a start goes on.
+
+use broker_log::sim_disk::FileName;
+use broker_log::{JobDone, LogSettings, PartitionKey, recover};
+use wire::offset::Offset;
+
+use crate::batches::key;
+use crate::disk::small;
+use crate::world::World;
+
+fn keys() -> Vec<PartitionKey> {
+    vec![key(0, 0), key(0, 1), key(3, 0)]
+}
+
+/// No rewriting, and checkpoints only when they are asked for.
+fn quiet() -> LogSettings {
+    LogSettings { tail_bytes: 0, space_checkpoint_ms: u64::MAX, ..small() }
+}
+
+/// Short runs are rewritten as soon as their file is sealed.
+fn eager() -> LogSettings {
+    LogSettings {
+        l0_bytes_max: 0,
+        rewrite_bytes_min: 128 << 10,
+        own_unit_bytes: 40 << 10,
+        ..quiet()
+    }
+}
+
+#[test]
+fn a_rolled_file_is_sealed_and_read_through_its_index() {
+    let mut world = World::new(quiet(), &keys());
+    world.append(60, 2_000);
+    let runs_before = world.usage().runs;
+    world.settle();
+    let usage = world.usage();
+    assert!(usage.units >= 3 && usage.extents >= 9, "{usage:?}");
+    assert!(usage.runs < runs_before / 2, "only the open file's runs stay in memory");
+    assert_eq!(usage.wal_files, 1);
+    world.check();
+    // Nothing counts yet but the WAL itself.
+    world.restart();
+    assert_eq!(world.usage().units, 0);
+    world.check();
+    world.settle();
+    assert!(world.usage().units > usage.units, "the last file of the life before is sealed too");
+    world.check();
+}
+
+#[test]
+fn a_start_goes_on_from_the_checkpoint() {
+    for settings in [quiet(), eager()] {
+        let mut world = World::new(settings, &keys());
+        world.append(40, 2_000);
+        world.settle();
+        world.log.request_checkpoint();
+        assert!(!world.log.is_settled());
+        world.settle();
+        assert!(world.log.is_settled());
+
+        let recovered = recover(&mut world.disk).unwrap();
+        assert_eq!((recovered.report.slots, recovered.report.checkpoint.is_some()), (0, true));
+        assert_eq!(recovered.rewrite, None);
+        world.restart();
+        world.check();
+
+        // What comes after it is replayed, through several lives.
+        for _ in 0..3 {
+            world.append(12, 1_500);
+            world.restart();
+            world.check();
+        }
+        let recovered = recover(&mut world.disk).unwrap();
+        assert!(recovered.report.slots > 30, "{:?}", recovered.report);
+        assert_eq!(recovered.report.incarnations, 5);
+        world.settle();
+        world.check();
+        world.log.request_checkpoint();
+        world.settle();
+        world.restart();
+        world.check();
+    }
+}
+
+#[test]
+fn short_runs_are_rewritten_and_their_files_given_back() {
+    let mut world = World::new(eager(), &keys());
+    world.append(150, 2_000);
+    world.settle();
+    let names = |world: &World| world.disk.names();
+    let wal_files = |world: &World| {
+        let is_wal = |name: &FileName| matches!(name, FileName::Wal(_));
+        names(world).iter().filter(|name| is_wal(name)).count()
+    };
+    let before = wal_files(&world);
+    assert!(before > 12, "{before}");
+    world.check();
+    world.give_back();
+    let usage = world.usage();
+    assert!(wal_files(&world) <= 3, "{usage:?}");
+    assert_eq!(usage.dead_units, 0, "{usage:?}");
+    assert!(names(&world).iter().any(|name| matches!(name, FileName::Unit(_))));
+    world.check();
+    world.restart();
+    world.check();
+    world.append(20, 2_000);
+    world.settle();
+    world.check();
+}
+
+#[test]
+fn nothing_is_given_back_while_somebody_reads_it() {
+    let mut world = World::new(eager(), &keys());
+    world.append(60, 2_000);
+    let run = world.log.read(key(0, 0), Offset(0), 1 << 20, broker_log::FirstBatch::Always);
+    let run = run.unwrap();
+    world.settle();
+    world.give_back();
+    let dead = world.usage().dead_units;
+    assert!(dead > 5, "{:?}", world.usage());
+    let batches = crate::disk::read_plan(&mut world.disk, &run);
+    assert!(batches.len() > 20);
+    drop(run);
+    world.give_back();
+    assert_eq!(world.usage().dead_units, 0);
+    world.check();
+}
+
+#[test]
+fn a_deleted_topic_gives_its_space_back() {
+    let mut world = World::new(eager(), &keys());
+    world.append(100, 3_000);
+    world.settle();
+    world.give_back();
+    let before = world.disk.used();
+    for topic in [0, 3] {
+        world.log.remove_topic(broker_log::TopicNo(topic));
+    }
+    world.keys.clear();
+    world.give_back();
+    let usage = world.usage();
+    assert_eq!((usage.units, usage.dead_units, usage.live_bytes), (0, 0, 0), "{usage:?}");
+    assert!(world.disk.used() < before / 2, "{} of {before}", world.disk.used());
+    world.restart();
+    assert_eq!(world.log.topic_nos().count(), 0);
+}
+
+#[test]
+fn a_job_that_fails_is_tried_again_after_a_rest() {
+    let mut world = World::new(eager(), &keys());
+    world.append(40, 2_000);
+    let mut asked = 0;
+    let mut rests = 0;
+    while asked < 60 {
+        crate::disk::flush(&mut world.log, &mut world.disk);
+        let Some(job) = world.log.take_job(world.now) else {
+            rests += 1;
+            world.pass(100);
+            world.maintain();
+            continue;
+        };
+        asked += 1;
+        let done = match asked % 3 {
+            0 => world.run(job),
+            _ => JobDone::Failed { lane: job.lane(), doing: "nothing", error: String::new() },
+        };
+        world.log.job_done(world.now, done);
+        if asked >= 30 && world.usage().l0_bytes == 0 {
+            break;
+        }
+    }
+    assert!(rests > asked, "{rests} rests for {asked} jobs");
+    world.pass(60_000);
+    world.settle();
+    world.check();
+    assert!(world.usage().units > 0);
+}

@@ -1,0 +1,120 @@
+//! What readers see, against the book.
+
+use bytes::Bytes;
+use wire::offset::Offset;
+use wire::time::UnixMs;
+
+use broker_log::{FirstBatch, PartitionKey, Piece, PieceRead, ReadPlan};
+
+use super::{Held, World};
+use crate::batches::split;
+
+impl World {
+    fn piece(&mut self, key: PartitionKey, piece: &Piece) -> (Vec<(Offset, Bytes)>, PieceRead) {
+        match piece.read(&mut self.disk) {
+            Ok(read) => (read.batches.iter().cloned().flat_map(split).collect(), read),
+            Err(error) => panic!("{key:?}: {piece:?}: {error:?}"),
+        }
+    }
+
+    pub(super) fn plan(&self, key: PartitionKey, from: i64, max_bytes: usize) -> ReadPlan {
+        self.log().read(key, Offset(from), max_bytes, FirstBatch::Always).unwrap()
+    }
+
+    pub(super) fn hold(&mut self, key: PartitionKey, from: i64, max_bytes: usize) {
+        let plan = self.plan(key, from, max_bytes);
+        self.held.push_back(Held { key, from, max_bytes, plan });
+    }
+
+    pub(super) fn read_held(&mut self) {
+        if let Some(held) = self.held.pop_front()
+            && self.book.parts.contains_key(&held.key)
+        {
+            self.carry_out(held.key, held.from, held.max_bytes, &held.plan);
+        }
+    }
+
+    /// Carries a plan out; says where to go on.
+    pub(super) fn carry_out(
+        &mut self,
+        key: PartitionKey,
+        from: i64,
+        max_bytes: usize,
+        plan: &ReadPlan,
+    ) -> i64 {
+        let mut found = Vec::new();
+        for piece in &plan.pieces {
+            let (batches, read) = self.piece(key, piece);
+            found.extend(batches);
+            if !read.is_whole {
+                break;
+            }
+        }
+        let mut next = from;
+        let mut bytes = 0;
+        let mut expected = self.book.parts[&key].readable_from(from);
+        for (base, produced) in &found {
+            let sent = expected.next().unwrap();
+            assert_eq!(base.0, sent.base, "{key:?} from {from}: offsets are dense");
+            assert_eq!(produced, &sent.produced, "{key:?} at {}: as it was sent", sent.base);
+            next = sent.last + 1;
+            bytes += sent.batch.len();
+        }
+        assert!(next <= plan.offsets.high_watermark.0, "{key:?}: beyond the high watermark");
+        assert!(found.len() < 2 || bytes <= max_bytes, "{bytes} instead of {max_bytes}");
+        let is_at_end = from == plan.offsets.high_watermark.0;
+        assert!(is_at_end || next > from, "{key:?} at {from}: something is read");
+        next
+    }
+
+    pub(super) fn check_partition(&mut self, key: PartitionKey) {
+        let offsets = self.log().offsets(key).unwrap();
+        let part = &self.book.parts[&key];
+        assert_eq!(offsets.high_watermark.0, part.acked_end(), "{key:?}: the high watermark");
+        assert_eq!(offsets.log_start.0, part.start, "{key:?}: the log start");
+        let mut next = offsets.log_start.0;
+        while next < offsets.high_watermark.0 {
+            let plan = self.plan(key, next, 10_000);
+            next = self.carry_out(key, next, 10_000, &plan);
+        }
+        let bytes = self.log().partition_bytes(key).unwrap();
+        let least = self.book.parts[&key].bytes_from(offsets.log_start.0);
+        assert!(bytes >= least, "{key:?}: {bytes} bytes of {least}");
+    }
+
+    pub fn check_everything(&mut self) {
+        for key in self.book.keys() {
+            self.check_partition(key);
+        }
+        self.check_streams();
+        let bytes: u64 =
+            self.book.keys().iter().filter_map(|key| self.log().partition_bytes(*key)).sum();
+        self.note(format_args!("{bytes} bytes are there"));
+    }
+
+    /// The first batch that is at least so late.
+    pub(super) fn lookup(&mut self, key: PartitionKey, timestamp: i64) {
+        let start = self.log().offsets(key).unwrap().log_start;
+        let mut from = start;
+        let mut found = None;
+        while let Some(candidate) = self.log().candidate_at_time(key, UnixMs(timestamp), from) {
+            let (batches, read) = self.piece(key, &candidate.piece);
+            let part = &self.book.parts[&key];
+            let late = |base: &Offset| {
+                part.readable_from(base.0).next().is_some_and(|sent| sent.timestamp >= timestamp)
+            };
+            let mut bases = batches.into_iter().map(|(base, _)| base);
+            found = bases.find(late);
+            if found.is_some() {
+                break;
+            }
+            let next = read.next.unwrap_or(candidate.next);
+            assert!(next > from, "a lookup goes on");
+            from = next;
+        }
+        let part = &self.book.parts[&key];
+        let expected = part.readable_from(start.0).find(|sent| sent.timestamp >= timestamp);
+        let expected = expected.map(|sent| sent.base);
+        assert_eq!(found.map(|base| base.0), expected, "{key:?}: the first at {timestamp}");
+    }
+}
