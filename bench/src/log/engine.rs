@@ -79,10 +79,6 @@ impl Commits for Engine {
             WalEvent::Failed(error) => bail!("{error}"),
         }
     }
-
-    fn prepared_bytes(&self) -> u64 {
-        0
-    }
 }
 
 impl Drop for Engine {
