@@ -9,6 +9,7 @@ mod idempotence;
 mod kafka_admin;
 mod kafka_clients;
 mod kill;
+mod log_dump;
 mod mqtt_local;
 mod mqtt_protocol;
 mod operations;
