@@ -114,7 +114,10 @@ fn dump_batch(
     let has_producer = header.producer_id.0 >= 0;
     let item = Item::new("batch", DEPTH)
         .with("base_offset", header.base_offset.0)
-        .with("last_offset", header.base_offset.0 + i64::from(header.last_offset_delta))
+        .with(
+            "last_offset",
+            header.base_offset.0.saturating_add(i64::from(header.last_offset_delta)),
+        )
         .with("pos", pos)
         .with("len", header.total_len)
         .with("records", header.record_count)
