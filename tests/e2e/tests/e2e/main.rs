@@ -6,6 +6,7 @@ mod consumer_groups;
 mod device_batches;
 mod firmware;
 mod idempotence;
+mod kafka_admin;
 mod kafka_clients;
 mod kill;
 mod log_dump;
