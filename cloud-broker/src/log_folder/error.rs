@@ -62,16 +62,16 @@ pub enum WalError {
         /// The log's folder.
         folder: PathBuf,
     },
-    /// No checkpoint can be relied on, and the WAL alone does not hold the whole log: an operator must decide.
+    /// No checkpoint can be relied on, and without one most of the log cannot be found.
     #[error(
-        "the log in {} is damaged: {damaged}, and no other checkpoint is good. Restore that file, or move the folder away to \
-         begin an empty log",
+        "the log in {} is damaged: {damaged}, and no other checkpoint is good. Restore it from a copy, or move the folder \
+         away to begin an empty log",
         .folder.display()
     )]
     NoCheckpoint {
         /// The log's folder.
         folder: PathBuf,
-        /// The newest of them.
+        /// The newest one, and what is wrong with it.
         damaged: DamagedCheckpoint,
     },
     /// The disk or a quota is full.
