@@ -5,11 +5,13 @@ use std::path::Path;
 use broker_core::{Identity, Image};
 use broker_log::LogSettings;
 use process::Clock;
+use tokio::sync::watch;
 use wire::ids::Incarnation;
 
 use crate::config::Settings;
 use crate::control_store::{ControlError, ControlStore, Stored};
-use crate::log_folder::{self, Listener, OpenedLog, SpaceSettings};
+use crate::engine::WalEvents;
+use crate::log_folder::{self, OpenedLog, SpaceReport, SpaceSettings};
 use crate::quic_keys::QuicKeys;
 use crate::runtime::StartError;
 
@@ -30,11 +32,12 @@ impl OpenedData {
     pub(crate) fn open(
         settings: &Settings,
         clock: Clock,
-        listener: impl Listener,
+        events: WalEvents,
+        space: watch::Sender<SpaceReport>,
     ) -> Result<Self, StartError> {
         let identity = Identity { incarnation: Incarnation(random()?), id_seed: random()? };
         // The log's lock keeps other processes out of the whole folder.
-        let log = open_log(settings, &identity, clock, listener)?;
+        let log = open_log(settings, &identity, clock, events, space)?;
         let failed = |error: ControlError| StartError::Control(error.to_string());
         let control = ControlStore::open(&settings.data_dir.join("ctl")).map_err(failed)?;
         let stored = first_or_stored(&control).map_err(|error| match error {
@@ -55,7 +58,8 @@ fn open_log(
     settings: &Settings,
     identity: &Identity,
     clock: Clock,
-    listener: impl Listener,
+    events: WalEvents,
+    reports: watch::Sender<SpaceReport>,
 ) -> Result<OpenedLog, StartError> {
     let disk = log_folder::disk_of(&settings.data_dir)?;
     let storage = &settings.storage;
@@ -74,9 +78,13 @@ fn open_log(
         space,
         identity.incarnation,
         clock.wall(),
-        listener,
+        events,
+        move |report| {
+            reports.send_replace(report);
+        },
     )?;
     tracing::info!(
+        checkpoint = opened.report.checkpoint,
         files = opened.report.files,
         slots = opened.report.slots,
         torn_tail = ?opened.report.torn_tail,

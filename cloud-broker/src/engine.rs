@@ -6,6 +6,8 @@
 
 mod log_events;
 mod mailbox;
+mod storage;
+mod sync_watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,21 +16,20 @@ use broker_core::{
     Answer, Asker, Broker, BrokerStats, ClientId, ControlWrite, Effect, Event, GroupsChunk,
     GroupsRead,
 };
-use process::{Clock, FatalError, ShutdownTrigger};
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use process::{Clock, ShutdownTrigger};
+use tokio::sync::mpsc;
 use wire::time::MonoMs;
 
 use crate::control_store::{ControlError, ControlStore};
 use crate::health::Health;
-use crate::kafka_tcp::read_piece;
-use crate::log_folder::{LogFolder, SpaceKeeper, SpaceReport, WalEvent, WalWriter};
 use crate::metrics;
 
-pub(crate) use log_events::log_events;
+pub(crate) use log_events::{LogEvents, WalEvents, log_events};
 pub(crate) use mailbox::{Client, EngineGone, EngineHandle, Leaving, Mailboxes, mailboxes};
+pub(crate) use storage::LogThreads;
 
 use mailbox::Message;
+use storage::Storage;
 
 /// Messages of one mailbox that are taken before effects are carried out.
 const BATCH_LEN: usize = 256;
@@ -39,12 +40,8 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     pub(crate) control: Arc<ControlStore>,
     pub(crate) health: Arc<Health>,
-    pub(crate) folder: LogFolder,
-    pub(crate) keeper: SpaceKeeper,
-    pub(crate) space: watch::Receiver<SpaceReport>,
+    pub(crate) log: LogThreads,
     pub(crate) trigger: ShutdownTrigger,
-    pub(crate) wal_events: mpsc::Receiver<WalEvent>,
-    pub(crate) writer: WalWriter,
 }
 
 impl Engine {
@@ -57,8 +54,8 @@ impl Engine {
             effects: Vec::new(),
             control_done,
             groups_done,
-            syncing_since: None,
             shown: None,
+            storage: Storage::new(&self.log),
             engine: self,
         };
         driver.run(mailboxes, Done { control: control_events, groups: groups_events }).await;
@@ -79,9 +76,9 @@ struct Driver {
     effects: Vec<Effect>,
     control_done: mpsc::Sender<Result<u64, ControlError>>,
     groups_done: mpsc::Sender<GroupsChunk>,
-    syncing_since: Option<Instant>,
     /// What the metrics say.
     shown: Option<BrokerStats>,
+    storage: Storage,
 }
 
 /// What blocking work reports: one write of the control store and one read of groups at a time.
@@ -97,22 +94,23 @@ impl Driver {
             End::Failed => self.engine.health.failed(),
             End::Idle => self.engine.health.stopped(),
         }
-        // Dropping the writer waits for its thread; its clients notice their answers end.
-        let writer = self.engine.writer;
-        let _ = tokio::task::spawn_blocking(move || drop(writer)).await;
+        // Clients notice that their answers end.
+        self.engine.log.end().await;
     }
 
     async fn turn(&mut self, mailboxes: &mut Mailboxes, done: &mut Done) -> End {
         let mut open = Open { appends: true, requests: true };
+        self.tell_room();
         mailboxes.show_keyed(self.engine.broker.keyed_topics());
         loop {
             let clock = self.engine.clock;
-            let deadline = self.engine.broker.next_deadline();
-            let at = clock.instant_at(deadline.unwrap_or(MonoMs(u64::MAX)));
+            let deadline = self.engine.broker.next_deadline().unwrap_or(MonoMs(u64::MAX));
+            let at = clock.instant_at(deadline).min(self.storage.deadline());
             let takes_appends = self.engine.broker.wants_appends();
+            let log = &mut self.engine.log;
             tokio::select! {
                 biased;
-                event = self.engine.wal_events.recv() => {
+                event = log.reports.wal.recv() => {
                     if self.wal_event(event).is_err() {
                         return End::Failed;
                     }
@@ -122,6 +120,8 @@ impl Driver {
                         return End::Failed;
                     }
                 }
+                Some(report) = log.reports.jobs.recv() => self.job_report(report),
+                Ok(()) = log.reports.space.changed() => self.tell_room(),
                 Some(chunk) = done.groups.recv() => self.handle(Event::GroupsRead(chunk)),
                 message = mailboxes.requests.recv(), if open.requests => match message {
                     Some(message) => self.take(message),
@@ -131,7 +131,7 @@ impl Driver {
                     Some(message) => self.take(message),
                     None => open.appends = false,
                 },
-                () = tokio::time::sleep_until(at), if deadline.is_some() => {}
+                () = tokio::time::sleep_until(at) => {}
             }
             self.take_more(mailboxes);
             // In every turn: while there is always a message, the last arm is never reached.
@@ -139,10 +139,11 @@ impl Driver {
             // Before whoever changed a topic is answered.
             mailboxes.show_keyed(self.engine.broker.keyed_topics());
             self.carry_out();
-            if self.write_next().is_err() {
+            self.start_jobs();
+            if self.write_next().is_err() || self.storage_deadlines().is_err() {
                 return End::Failed;
             }
-            if !open.appends && !open.requests && self.syncing_since.is_none() {
+            if !open.appends && !open.requests && self.is_finished() {
                 return End::Idle;
             }
         }
@@ -186,21 +187,6 @@ impl Driver {
     fn handle(&mut self, event: Event) {
         let Engine { broker, clock, .. } = &mut self.engine;
         broker.handle(clock.mono(), clock.wall(), event, &mut self.effects);
-    }
-
-    fn wal_event(&mut self, event: Option<WalEvent>) -> Result<(), EngineGone> {
-        match event {
-            Some(WalEvent::Durable(slot_no)) => {
-                if let Some(since) = self.syncing_since.take() {
-                    metrics::synced(since.elapsed());
-                }
-                self.engine.health.synced();
-                self.engine.broker.slot_durable(slot_no, &mut self.effects);
-                Ok(())
-            }
-            Some(WalEvent::Failed(error)) => Err(self.fail("wal", error.to_string())),
-            None => Err(self.fail("wal", "the writing thread has ended".to_owned())),
-        }
     }
 
     fn control_result(&mut self, result: Result<u64, ControlError>) -> Result<(), EngineGone> {
@@ -254,10 +240,10 @@ impl Driver {
     }
 
     fn read_groups(&self, read: GroupsRead) {
-        let folder = self.engine.folder.clone();
+        let mut reader = self.engine.log.reader.clone();
         let done = self.groups_done.clone();
         tokio::task::spawn_blocking(move || {
-            let (chunk, skipped) = read.run(&mut |piece| read_piece(&folder, piece));
+            let (chunk, skipped) = read.run(&mut |piece| reader.read(piece));
             let partition = chunk.partition();
             if chunk.failed() {
                 tracing::error!(
@@ -275,26 +261,6 @@ impl Driver {
             // An engine that has ended does not ask.
             let _ = done.blocking_send(chunk);
         });
-    }
-
-    fn write_next(&mut self) -> Result<(), EngineGone> {
-        let Some(slot) = self.engine.broker.take_slot() else {
-            return Ok(());
-        };
-        let now = self.engine.clock.mono();
-        metrics::writing(slot.bytes.len());
-        self.syncing_since = Some(Instant::now());
-        self.engine.health.syncing(now);
-        // A writer that has stopped reports why by its last event; this is only met if that was lost.
-        match self.engine.writer.write(slot) {
-            Ok(()) => Ok(()),
-            Err(stopped) => Err(self.fail("wal", stopped.to_string())),
-        }
-    }
-
-    fn fail(&self, component: &'static str, detail: String) -> EngineGone {
-        self.engine.trigger.fatal(FatalError { component, detail });
-        EngineGone
     }
 }
 

@@ -20,13 +20,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::cold_reader::ColdReader;
 use crate::engine::{EngineGone, EngineHandle};
-use crate::log_folder::LogFolder;
 use crate::memory::{MemoryBudget, RequestMemory};
 use crate::metrics;
 use respond::Responder;
-
-pub(crate) use respond::read_piece;
 
 /// Requests of one connection that may be unanswered; then its socket is not read.
 pub(crate) const IN_FLIGHT_MAX: usize = 64;
@@ -54,7 +52,7 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct KafkaShared {
     pub(crate) engine: EngineHandle,
-    pub(crate) folder: LogFolder,
+    pub(crate) reader: ColdReader,
     pub(crate) request_memory: RequestMemory,
     /// For records that are gathered for responses.
     pub(crate) response_memory: MemoryBudget,

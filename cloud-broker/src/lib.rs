@@ -4,6 +4,7 @@
 //!
 //! Deliberately missing: anything that could be decided without I/O.
 
+mod cold_reader;
 mod config;
 mod control_store;
 mod data_folder;

@@ -40,10 +40,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use error::{StoreError, WalError};
 pub(crate) use opening::disk_of;
-pub use opening::{Listener, OpenedLog, open};
-pub(crate) use space::DiskSpace;
-pub use space::{SpaceKeeper, SpaceReport, SpaceSettings};
-pub use wal_writer::{WalEvent, WalWriter, WriterStopped};
+pub use opening::{OpenedLog, open};
+pub use space::{DiskSpace, SpaceKeeper, SpaceReport, SpaceSettings};
+pub use wal_writer::{WalEvent, WalListener, WalWriter, WriterStopped};
 
 use handles::Handles;
 use names::Folders;

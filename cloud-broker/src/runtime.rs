@@ -14,6 +14,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker_coordinator::GroupSettings;
 use broker_core::{Broker, BrokerError, BrokerSettings, StoredError};
@@ -26,11 +27,13 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::cold_reader::ColdReader;
 use crate::config::{HostPort, KAFKA_FLAG, QUIC_FLAG, Settings, SettingsError};
 use crate::data_folder::OpenedData;
-use crate::engine::{Engine, log_events, mailboxes};
+use crate::engine::{Engine, LogEvents, LogThreads, log_events, mailboxes};
 use crate::health::Health;
 use crate::ingest_quic::{self, UplinkShared};
+use crate::job_threads::JobThreads;
 use crate::kafka_tcp::{self, KafkaShared};
 use crate::log_folder::WalError;
 use crate::memory::{MemoryBudget, RequestMemory};
@@ -145,12 +148,15 @@ pub async fn start(
     // Listeners first: a busy port is found before the log is touched, and clients wait in the kernel's queue.
     let listeners = Listeners::bind(&settings)?;
     let tls = tls::server_config(&settings.tls)?;
-    let (log_events, wal_events, space) = log_events();
+    let syncs = Arc::default();
+    let (LogEvents { jobs: job_reports, space, wal }, log_reports) = log_events(Arc::clone(&syncs));
     let opening = {
         let (settings, clock) = (settings.clone(), clock);
-        tokio::task::spawn_blocking(move || OpenedData::open(&settings, clock, log_events))
+        tokio::task::spawn_blocking(move || OpenedData::open(&settings, clock, wal, space))
     };
+    let begun = clock.mono();
     let data = opening.await.map_err(std::io::Error::other)??;
+    metrics::recovered(&data.log.report, clock.mono() - begun);
     let broker = Broker::new(
         broker_settings(&settings, listeners.kafka_address),
         &data.identity,
@@ -164,6 +170,18 @@ pub async fn start(
         Arc::new(TokioRuntime),
     )?;
 
+    let reader = ColdReader::new(data.log.folder.clone());
+    // The last step that can fail: that these threads end would end the process.
+    let jobs = JobThreads::spawn(
+        &data.log.folder,
+        settings.storage.compaction_bytes_per_second,
+        syncs,
+        &trigger,
+        move |report| {
+            // An engine that has ended hears nothing any more.
+            let _ = job_reports.blocking_send(report);
+        },
+    )?;
     let health = Arc::new(Health::new(clock));
     let (handle, mailboxes) = mailboxes();
     let ends = trigger.clone();
@@ -172,17 +190,20 @@ pub async fn start(
         clock,
         control: Arc::new(data.control),
         health: Arc::clone(&health),
-        folder: data.log.folder.clone(),
-        keeper: data.log.keeper,
-        space,
+        log: LogThreads {
+            jobs,
+            _keeper: data.log.keeper,
+            writer: data.log.writer,
+            reader: reader.clone(),
+            reports: log_reports,
+            sync_timeout: Duration::from_millis(settings.storage.sync_timeout_ms),
+        },
         trigger,
-        wal_events,
-        writer: data.log.writer,
     };
     let request_memory = RequestMemory::new(settings.request_memory_bytes);
     let kafka = KafkaShared {
         engine: handle.clone(),
-        folder: data.log.folder,
+        reader,
         request_memory: request_memory.clone(),
         response_memory: MemoryBudget::new(settings.request_memory_bytes),
         connections_max: settings.kafka_connections_max,

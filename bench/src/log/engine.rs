@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
 use broker_log::{LogSettings, PartitionKey, TopicNo};
 use bytes::Bytes;
-use cloud_broker::log_folder::{Listener, OpenedLog, SpaceReport, SpaceSettings, WalEvent, open};
+use cloud_broker::log_folder::{OpenedLog, SpaceSettings, WalEvent, WalListener, open};
 use wire::ids::Incarnation;
 use wire::partition::Partition;
 use wire::record_batch::RecordBatchHeader;
@@ -44,8 +44,7 @@ impl Engine {
         let (sender, events) = sync_channel(1);
         let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let incarnation = Incarnation(since.as_nanos().to_le_bytes());
-        let listener = Events(sender);
-        let opened = open(&folder, &settings, space, incarnation, wall()?, listener);
+        let opened = open(&folder, &settings, space, incarnation, wall()?, Events(sender), |_| {});
         let mut opened = opened.map_err(|error| anyhow!("{error}"))?;
         for partition in 0..partitions {
             opened.log.register_partition(key(partition))?;
@@ -93,16 +92,16 @@ impl Drop for Engine {
 }
 
 /// Hands on what the WAL's thread says.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Events(SyncSender<WalEvent>);
 
-impl Listener for Events {
-    fn wal(&mut self, event: WalEvent) {
+impl WalListener for Events {
+    fn event(&mut self, event: WalEvent) {
         // Whoever has stopped listening has the figures.
         let _ = self.0.send(event);
     }
 
-    fn space(&mut self, _report: SpaceReport) {}
+    fn synced(&mut self, _: Duration) {}
 }
 
 fn key(partition: u32) -> PartitionKey {

@@ -8,17 +8,15 @@ use broker_core::{
     Answer, Asker, Event, FetchAnswer, LookupAnswer, LookupProgress, PieceLost, Reply, RequestInfo,
 };
 use broker_kafka::Response;
-use broker_log::{Piece, PieceRead};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{ConnectionEnd, InFlight, KafkaShared};
+use crate::cold_reader::ColdReader;
 use crate::engine::{Client, EngineGone};
-use crate::log_folder::LogFolder;
 use crate::memory::Held;
-use crate::metrics;
 
 /// A client must take something within this time, or it is taken for gone and its memory is freed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,7 +62,7 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
             Answer::Fetch(answer) => {
                 let memory = &self.shared.response_memory;
                 held = memory.acquire(answer.gathered_bytes()).await;
-                gather(&self.shared.folder, answer).await?.into()
+                gather(&self.shared.reader, answer).await?.into()
             }
             Answer::Lookup(answer) => self.look_up(token, answer).await?.into(),
             // The engine answers in kind; a connection never asks what only gateways ask.
@@ -98,7 +96,7 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
         mut answer: LookupAnswer,
     ) -> Result<broker_kafka::generated::list_offsets::ListOffsetsResponse, ConnectionEnd> {
         loop {
-            let request = match advance(&self.shared.folder, answer).await? {
+            let request = match advance(&self.shared.reader, answer).await? {
                 LookupProgress::Done(response) => return Ok(response),
                 LookupProgress::Again(request) => request,
             };
@@ -146,43 +144,25 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
 
 /// Reads what a fetch gets, on a thread that may block if there are files to read.
 async fn gather(
-    folder: &LogFolder,
+    reader: &ColdReader,
     answer: FetchAnswer,
 ) -> Result<broker_kafka::generated::fetch::FetchResponse, ConnectionEnd> {
     if !answer.has_files() {
         return Ok(answer.into_response(&mut |_| Err(PieceLost::Unreadable)));
     }
-    let folder = folder.clone();
-    let gathering = move || answer.into_response(&mut |piece| read_piece(&folder, piece));
-    blocking(gathering).await
+    let gathering = |reader: &mut ColdReader| answer.into_response(&mut |piece| reader.read(piece));
+    // Only a runtime that ends drops such work.
+    reader.run(gathering).await.ok_or(ConnectionEnd::EngineGone(EngineGone))
 }
 
 /// Looks into runs, on a thread that may block if there are any.
 async fn advance(
-    folder: &LogFolder,
+    reader: &ColdReader,
     answer: LookupAnswer,
 ) -> Result<LookupProgress, ConnectionEnd> {
     if !answer.has_searches() {
         return Ok(answer.advance(&mut |_| Err(PieceLost::Unreadable)));
     }
-    let folder = folder.clone();
-    let advancing = move || answer.advance(&mut |piece| read_piece(&folder, piece));
-    blocking(advancing).await
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ConnectionEnd> {
-    // Only a runtime that ends drops such work.
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| ConnectionEnd::EngineGone(EngineGone))
-}
-
-/// Reads a piece of the log; blocks. A failure is counted and logged.
-pub(crate) fn read_piece(folder: &LogFolder, piece: &Piece) -> Result<PieceRead, PieceLost> {
-    piece.read(&mut folder.clone()).map_err(|failed| {
-        metrics::read_error();
-        tracing::error!("a read of the log failed: {failed}");
-        PieceLost::from(&failed)
-    })
+    let advancing = |reader: &mut ColdReader| answer.advance(&mut |piece| reader.read(piece));
+    reader.run(advancing).await.ok_or(ConnectionEnd::EngineGone(EngineGone))
 }

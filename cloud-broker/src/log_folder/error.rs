@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use broker_log::{Corruption, FileNo, RecoveryError};
+use broker_log::{Corruption, DamagedCheckpoint, FileNo, RecoveryError};
 
 /// Why a file or folder cannot be read or written. A job that met it can be tried again; after a failed write or sync of
 /// the WAL the process must end.
@@ -62,6 +62,18 @@ pub enum WalError {
         /// The log's folder.
         folder: PathBuf,
     },
+    /// No checkpoint can be relied on, and without one most of the log cannot be found.
+    #[error(
+        "the log in {} is damaged: {damaged}, and no other checkpoint is good. Restore it from a copy, or move the folder \
+         away to begin an empty log",
+        .folder.display()
+    )]
+    NoCheckpoint {
+        /// The log's folder.
+        folder: PathBuf,
+        /// The newest one, and what is wrong with it.
+        damaged: DamagedCheckpoint,
+    },
     /// The disk or a quota is full.
     #[error("{0}: free some, then start again")]
     NoSpace(StoreError),
@@ -93,6 +105,7 @@ impl WalError {
         let folder = folder.to_owned();
         match error {
             RecoveryError::Corrupt(corruption) => Self::Corrupt { folder, corruption },
+            RecoveryError::NoCheckpoint(damaged) => Self::NoCheckpoint { folder, damaged },
             RecoveryError::Source(error) => error.into(),
             RecoveryError::Version { file_no, version } => {
                 Self::Version { folder, file_no, version }

@@ -14,8 +14,8 @@ use wire::time::UnixMs;
 use super::names::is_tmp;
 use super::wal::WalFiles;
 use super::{
-    DiskSpace, LogFolder, SpaceKeeper, SpaceReport, SpaceSettings, StoreError, WalError, WalEvent,
-    WalWriter, entries, remove, sync_folder,
+    DiskSpace, LogFolder, SpaceKeeper, SpaceReport, SpaceSettings, StoreError, WalError,
+    WalListener, WalWriter, entries, remove, sync_folder,
 };
 
 /// A log that is open for business: its OPEN slot is durable.
@@ -33,14 +33,6 @@ pub struct OpenedLog {
     pub report: RecoveryReport,
 }
 
-/// What [`open`] tells: on threads of its own, which must not be blocked for long. No slot is written meanwhile.
-pub trait Listener: Clone + Send + 'static {
-    /// See [`WalEvent`].
-    fn wal(&mut self, event: WalEvent);
-    /// See [`SpaceReport`].
-    fn space(&mut self, report: SpaceReport);
-}
-
 /// Opens the log in `root`, which is made if it does not exist, as `incarnation`: random bits that were never used
 /// before.
 ///
@@ -54,7 +46,8 @@ pub fn open(
     space: SpaceSettings,
     incarnation: Incarnation,
     now: UnixMs,
-    listener: impl Listener,
+    wal: impl WalListener,
+    on_space: impl FnMut(SpaceReport) + Send + 'static,
 ) -> Result<OpenedLog, WalError> {
     let mut folder = LogFolder::new(root, space);
     make_folders(&folder)?;
@@ -62,6 +55,9 @@ pub fn open(
     remove_leftovers(&folder)?;
     folder.space().adopt()?;
     let recovered = recover(&mut folder).map_err(|error| WalError::recovery(root, error))?;
+    for damaged in &recovered.damaged {
+        tracing::error!("{damaged}; an older one is good");
+    }
     settle(&mut folder, &recovered)?;
     let report = recovered.report;
     let mut log = Log::open(settings, incarnation, recovered, now);
@@ -70,10 +66,8 @@ pub fn open(
         put(&mut files, &slot)?;
         log.slot_durable(slot.slot_no);
     }
-    let mut on_report = listener.clone();
-    let keeper = folder.keep_space(move |report| on_report.space(report))?;
-    let mut on_event = listener;
-    let writer = WalWriter::spawn(files, lock, move |event| on_event.wal(event))?;
+    let keeper = folder.keep_space(on_space)?;
+    let writer = WalWriter::spawn(files, lock, wal)?;
     Ok(OpenedLog { log, folder, writer, keeper, report })
 }
 

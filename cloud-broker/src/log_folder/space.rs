@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use super::names::{Folders, RESERVED_EXTENSION, WRITTEN_EXTENSION, number_of, numbered, tmp_of};
 use super::{StoreError, entries, remove, sync_folder};
 
-pub(crate) use disk::DiskSpace;
+pub use disk::DiskSpace;
 pub use keeper::SpaceKeeper;
 
 /// Files that are kept beyond those that are wanted, when they come back: what is freed at once is soon needed again.
@@ -47,7 +47,7 @@ pub struct SpaceSettings {
 }
 
 /// What there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SpaceReport {
     /// Files that were made since the start: which of the engine's files this report knows of.
     pub made: u64,
@@ -55,6 +55,8 @@ pub struct SpaceReport {
     pub files: u64,
     /// Whether less is free than must be. It stays so until clearly more is free.
     pub below_floor: bool,
+    /// The disk.
+    pub disk: DiskSpace,
 }
 
 /// The files that are ready. Held by the log's folder: the WAL's thread takes files, housekeeping brings some back, and the

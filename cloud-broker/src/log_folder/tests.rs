@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use broker_log::{FileNo, FirstBatch, LogSettings, PartitionKey, TopicNo};
 use bytes::Bytes;
@@ -25,15 +26,14 @@ struct Process {
     events: Receiver<WalEvent>,
 }
 
-#[derive(Debug, Clone)]
 struct Events(Sender<WalEvent>);
 
-impl Listener for Events {
-    fn wal(&mut self, event: WalEvent) {
+impl WalListener for Events {
+    fn event(&mut self, event: WalEvent) {
         self.0.send(event).unwrap();
     }
 
-    fn space(&mut self, _: SpaceReport) {}
+    fn synced(&mut self, _: Duration) {}
 }
 
 impl Process {
@@ -42,7 +42,7 @@ impl Process {
             LogSettings { wal_file_bytes: FILE_BYTES, tail_bytes: 0, ..LogSettings::default() };
         let (sender, events) = channel();
         let incarnation = Incarnation([life; 16]);
-        let wal = open(root, &settings, SPACE, incarnation, UnixMs(1), Events(sender))?;
+        let wal = open(root, &settings, SPACE, incarnation, UnixMs(1), Events(sender), |_| {})?;
         let mut process = Self { wal, events };
         process.wal.log.register_partition(KEY).unwrap();
         Ok(process)
@@ -160,9 +160,7 @@ fn a_torn_tail_is_dropped_and_damage_before_it_is_refused() {
 fn a_failed_write_is_the_last_event() {
     let dir = TempDir::new().unwrap();
     let Process { wal, events } = Process::start(dir.path(), 1).unwrap();
-    let OpenedLog { mut log, writer, keeper, .. } = wal;
-    // It could report too.
-    drop(keeper);
+    let OpenedLog { mut log, writer, .. } = wal;
     fs::remove_dir_all(dir.path().join("wal")).unwrap();
     // Files that are open go on existing; the next one cannot be made.
     let error = loop {

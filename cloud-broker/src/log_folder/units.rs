@@ -101,7 +101,7 @@ impl UnitStore for LogFolder {
 
 /// A unit that is being written, under a temporary name.
 #[derive(Debug)]
-pub(crate) struct UnitFile {
+pub struct UnitFile {
     path: PathBuf,
     tmp: PathBuf,
     file: File,

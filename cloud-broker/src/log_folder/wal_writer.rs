@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use broker_log::store::{Put, SlotStore};
 use broker_log::{SlotNo, SlotToWrite};
@@ -18,6 +19,14 @@ pub enum WalEvent {
     /// A write or a sync failed. It is the last event. Acknowledge nothing more, and end the process with an error:
     /// only a new one can find out what is on disk.
     Failed(WalError),
+}
+
+/// Hears of the writer, on its thread, which must not be blocked for long: no slot is written meanwhile.
+pub trait WalListener: Send + 'static {
+    /// See [`WalEvent`].
+    fn event(&mut self, event: WalEvent);
+    /// Writing and syncing a slot took so long.
+    fn synced(&mut self, took: Duration);
 }
 
 /// The writer has reported [`WalEvent::Failed`] and takes nothing more.
@@ -38,14 +47,14 @@ impl WalWriter {
     pub(super) fn spawn(
         mut files: WalFiles,
         lock: File,
-        mut on_event: impl FnMut(WalEvent) + Send + 'static,
+        mut listener: impl WalListener,
     ) -> Result<Self, StoreError> {
         let (slots, requests) = sync_channel(1);
         let folder = files.folder().to_owned();
         let thread = thread::Builder::new()
             .name("wal".to_owned())
             .spawn(move || {
-                write_all(&mut files, &requests, &mut on_event);
+                write_all(&mut files, &requests, &mut listener);
                 drop(lock);
             })
             .map_err(|e| StoreError::io("start a thread for", &folder, e))?;
@@ -60,11 +69,6 @@ impl WalWriter {
         let slots = self.slots.as_ref().ok_or(WriterStopped)?;
         slots.send(slot).map_err(|_| WriterStopped)
     }
-
-    /// Ends without waiting for the slot in hand: for a disk that hangs.
-    pub(crate) fn abandon(mut self) {
-        self.thread = None;
-    }
 }
 
 impl Drop for WalWriter {
@@ -77,25 +81,19 @@ impl Drop for WalWriter {
     }
 }
 
-fn write_all(
-    files: &mut WalFiles,
-    slots: &Receiver<SlotToWrite>,
-    on_event: &mut impl FnMut(WalEvent),
-) {
+fn write_all(files: &mut WalFiles, slots: &Receiver<SlotToWrite>, listener: &mut impl WalListener) {
     for slot in slots {
-        match files.put_new(&slot) {
-            Put::Created => on_event(WalEvent::Durable(slot.slot_no)),
-            Put::Exists => {
-                on_event(WalEvent::Failed(WalError::PlaceTaken {
-                    file_no: slot.file_no,
-                    pos: slot.pos,
-                }));
-                return;
+        let begun = Instant::now();
+        let error = match files.put_new(&slot) {
+            Put::Created => {
+                listener.synced(begun.elapsed());
+                listener.event(WalEvent::Durable(slot.slot_no));
+                continue;
             }
-            Put::Unknown(error) => {
-                on_event(WalEvent::Failed(error.into()));
-                return;
-            }
-        }
+            Put::Exists => WalError::PlaceTaken { file_no: slot.file_no, pos: slot.pos },
+            Put::Unknown(error) => error.into(),
+        };
+        listener.event(WalEvent::Failed(error));
+        return;
     }
 }

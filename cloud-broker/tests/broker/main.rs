@@ -7,5 +7,6 @@ mod harness;
 mod hostile;
 mod kafka;
 mod start;
+mod storage;
 mod topics;
 mod uplink;

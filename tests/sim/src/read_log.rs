@@ -67,7 +67,8 @@ fn read_partition(
         let plan = plan.map_err(|error| format!("{key:?} at {}: {error}", next.0))?;
         let before = next;
         for piece in &plan.pieces {
-            let read = piece.read(disk).map_err(|error| format!("{key:?} at {}: {error}", next.0))?;
+            let read =
+                piece.read(disk).map_err(|error| format!("{key:?} at {}: {error}", next.0))?;
             let mut bytes = Bytes::from(read.batches.concat());
             while !bytes.is_empty() {
                 let header = RecordBatchHeader::parse(&bytes)

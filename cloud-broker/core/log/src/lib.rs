@@ -71,8 +71,8 @@ pub use policy::{CompactPolicy, TopicPolicy};
 pub use producer::{BATCHES_KEPT, PRODUCER_EXPIRATION_MS, PRODUCERS_MAX};
 pub use read::{Candidate, FilePiece, Piece, PieceRead, ReadError, ReadPlan};
 pub use recovery::{
-    Corruption, CorruptionKind, Recovered, RecoveryError, RecoveryReport, TailRewrite, TornTail,
-    WalFileLen, WalSource, recover,
+    CheckpointBad, Corruption, CorruptionKind, DamagedCheckpoint, Recovered, RecoveryError,
+    RecoveryReport, TailRewrite, TornTail, WalFileLen, WalSource, recover,
 };
 pub use settings::{LogSettings, PARTITIONS_MAX, READ_PIECES_MAX, UPLINK_STREAMS_MAX};
 pub use slot::{

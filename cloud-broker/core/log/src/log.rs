@@ -134,7 +134,7 @@ impl Log {
         if self.partitions.len() >= PARTITIONS_MAX && !self.partitions.contains_key(&key) {
             return Err(TooManyPartitions);
         }
-        self.partitions.entry(key).or_insert_with(PartitionLog::new);
+        self.partitions.entry(key).or_default();
         let behind = TopicNo(key.topic_no.0.saturating_add(1));
         self.next_topic_no = self.next_topic_no.max(behind);
         Ok(())

@@ -113,10 +113,6 @@ pub(crate) struct PartitionLog {
 }
 
 impl PartitionLog {
-    pub(crate) fn new() -> Self {
-        Self { next: Offset::ZERO, ..Self::default() }
-    }
-
     /// A partition as a checkpoint tells of it. Its extents and runs are in order.
     pub(crate) fn restore(state: &PartitionState) -> Self {
         let runs: VecDeque<Run> =

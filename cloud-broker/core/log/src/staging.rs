@@ -56,6 +56,30 @@ impl Staging {
         self.bytes
     }
 
+    /// Bytes of all encoded slots with their padding, at most, also if one more is begun.
+    pub(crate) fn padded_bytes_max(&self) -> usize {
+        self.bytes + (self.slots.len() + 1) * (SLOT_HEADER_BYTES + SLOT_ALIGN)
+    }
+
+    /// Each slot's bytes with padding, if a batch that takes up `bytes` were staged now.
+    pub(crate) fn padded_slots(&self, bytes: usize) -> impl Iterator<Item = usize> {
+        let last = self.slots.back().filter(|slot| self.takes(slot, bytes));
+        let joined = last.map(|slot| slot.bytes + bytes);
+        let others = self.slots.len() - usize::from(joined.is_some());
+        let others = self.slots.iter().take(others).map(|slot| slot.bytes);
+        let behind = joined.unwrap_or(SLOT_HEADER_BYTES + bytes);
+        others.chain([behind]).map(|bytes| bytes.next_multiple_of(SLOT_ALIGN))
+    }
+
+    /// Whether a batch of `bytes` goes into the last slot.
+    fn takes(&self, last: &StagedSlot, bytes: usize) -> bool {
+        let has_batches = match last.body {
+            StagedBody::Batches(_) => true,
+            StagedBody::Control(_) => false,
+        };
+        !self.is_cut && has_batches && last.bytes + bytes <= self.slot_bytes_target
+    }
+
     /// The last slot that anything was staged for; `None` before the first.
     pub(crate) fn last_slot(&self) -> Option<SlotNo> {
         self.next_slot.0.checked_sub(1).map(SlotNo)

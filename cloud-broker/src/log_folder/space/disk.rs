@@ -5,10 +5,12 @@ use std::path::Path;
 use super::super::StoreError;
 
 /// The size of a file system and what of it is free for this process, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DiskSpace {
-    pub(crate) total: u64,
-    pub(crate) free: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DiskSpace {
+    /// Its size.
+    pub total: u64,
+    /// What is free.
+    pub free: u64,
 }
 
 impl DiskSpace {

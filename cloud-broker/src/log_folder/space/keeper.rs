@@ -36,7 +36,7 @@ impl SpaceKeeper {
         let mut keeping = Keeping {
             floor: Floor::new(space.settings.floor, space.settings.file_bytes),
             space: Arc::clone(&space),
-            free: 0,
+            disk: DiskSpace::default(),
             looked: None,
             reported: None,
             on_report,
@@ -47,11 +47,6 @@ impl SpaceKeeper {
             .spawn(move || keeping.run())
             .map_err(|e| StoreError::io("start a thread for", &space.folder, e))?;
         Ok(Self { space, thread: Some(thread) })
-    }
-
-    /// Ends without waiting: for a disk that hangs.
-    pub(crate) fn abandon(mut self) {
-        self.thread = None;
     }
 }
 
@@ -69,7 +64,7 @@ impl Drop for SpaceKeeper {
 struct Keeping<R> {
     space: SharedSpace,
     floor: Floor,
-    free: u64,
+    disk: DiskSpace,
     looked: Option<Instant>,
     reported: Option<SpaceReport>,
     on_report: R,
@@ -123,7 +118,7 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
         match DiskSpace::of(&self.space.folder) {
             Ok(disk) => {
                 metrics::disk(&disk);
-                self.free = disk.free;
+                self.disk = disk;
                 let mut state = self.space.lock();
                 state.below_floor = self.floor.is_below(disk.free);
                 // Worth another try.
@@ -136,14 +131,16 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
 
     fn report(&mut self) {
         let state = self.space.lock();
-        let fits = match self.floor.above(self.free) / u64::from(self.space.settings.file_bytes) {
-            _ if state.cannot_make => 0,
-            fits => fits,
-        };
+        let fits =
+            match self.floor.above(self.disk.free) / u64::from(self.space.settings.file_bytes) {
+                _ if state.cannot_make => 0,
+                fits => fits,
+            };
         let report = SpaceReport {
             made: state.made,
             files: (fits + state.prepared() as u64).min(FILES_MAX),
             below_floor: state.below_floor,
+            disk: self.disk,
         };
         drop(state);
         if self.reported != Some(report) {

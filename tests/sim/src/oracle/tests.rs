@@ -35,7 +35,11 @@ fn copies_and_disorder_in_the_log_are_found() {
     }
     let mut other = entry(1, 1, true);
     other.pid = ProducerId::UPLINK_MIN;
-    assert_eq!(Oracle::default().look(vec![entry(0, 1, false), other], &[]), Ok(()), "a marked copy");
+    assert_eq!(
+        Oracle::default().look(vec![entry(0, 1, false), other], &[]),
+        Ok(()),
+        "a marked copy"
+    );
 }
 
 #[test]

@@ -54,6 +54,20 @@ impl WritePlace {
         self.room = Some(room);
     }
 
+    pub(super) fn room(&self) -> Option<Room> {
+        self.room
+    }
+
+    /// Bytes that slots can take up in a new file.
+    pub(super) fn payload(&self) -> usize {
+        self.file_bytes.saturating_sub(HEADER).max(ALIGN) as usize
+    }
+
+    /// Bytes that slots can still take up in the open file.
+    pub(super) fn left(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| (open.size - open.pos) as usize)
+    }
+
     /// Whether slots still go to this file.
     pub(super) fn is_open(&self, file_no: FileNo) -> bool {
         self.open.as_ref().is_some_and(|open| open.file_no == file_no)
@@ -80,6 +94,9 @@ impl WritePlace {
                 let size = self.file_bytes.max(HEADER + len);
                 let file_no = self.next_file;
                 self.next_file = file_no.next();
+                if let Some(room) = &mut self.room {
+                    room.ready_files = room.ready_files.saturating_sub(1);
+                }
                 let header = WalFileHeader {
                     incarnation: self.incarnation,
                     file_no,

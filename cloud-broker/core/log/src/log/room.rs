@@ -1,25 +1,53 @@
 //! Whether there is space on the disk for what is appended.
+//!
+//! A write that fails for want of space ends the process, so nothing is taken that might not fit: what is staged has to fit what
+//! is left of the open file and the files that are prepared.
 
 use super::{AppendError, Log};
+use crate::slot::{ENTRY_BYTES_PER_BATCH, SLOT_BYTES_MAX};
 
 /// What the shell knows of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// WAL files that are prepared, so that a new one takes nothing from the disk.
+    /// WAL files that are prepared, so that making one takes nothing from the disk. One that a slot in flight is about to
+    /// become is not among them.
     pub ready_files: usize,
-    /// Less is free than must be.
+    /// Less is free than has to be.
     pub below_floor: bool,
 }
 
 impl Log {
-    /// Takes in how much space there is. Until it is called for the first time, space has no end.
+    /// Takes in how much space there is. Until it is called for the first time, space has no end. The engine counts files that
+    /// it uses up by itself; call it when one was prepared, and when the disk has filled up or has space again.
     pub fn set_room(&mut self, room: Room) {
         self.place.set_room(room);
     }
 
-    /// Whether `bytes` more fit behind all that waits.
+    /// Whether a batch of `bytes` surely fits behind all that waits.
     pub(super) fn check_disk(&self, bytes: usize) -> Result<(), AppendError> {
-        let _ = bytes;
-        Ok(())
+        let Some(room) = self.place.room() else {
+            return Ok(());
+        };
+        let fits = !room.below_floor && self.fits(room.ready_files, bytes + ENTRY_BYTES_PER_BATCH);
+        if fits { Ok(()) } else { Err(AppendError::DiskFull) }
+    }
+
+    fn fits(&self, ready_files: usize, bytes: usize) -> bool {
+        let payload = self.place.payload();
+        // Slots of half a file at most leave no file less than half full.
+        let padded = self.staging.padded_bytes_max() + bytes;
+        if SLOT_BYTES_MAX <= payload / 2 && padded <= ready_files.saturating_mul(payload / 2) {
+            return true;
+        }
+        let mut left = self.place.left();
+        let mut files = 0;
+        for slot in self.staging.padded_slots(bytes) {
+            if slot > left {
+                files += slot.div_ceil(payload).max(1);
+                left = payload;
+            }
+            left -= slot.min(left);
+        }
+        files <= ready_files
     }
 }

@@ -14,7 +14,7 @@ use crate::checkpoint::ReplayFrom;
 use crate::ids::{SlotNo, TopicNo};
 use crate::job::UnitRun;
 use crate::mutant::{self, Mutant};
-use crate::partition::{PartitionLog, Run};
+use crate::partition::Run;
 use crate::producer::{ProducerBatch, Producers};
 use crate::slot::{ControlBody, ExpectedSlot, RunEntry, Slot, SlotBody};
 use crate::unit::setsum_of_batch;
@@ -143,8 +143,15 @@ impl<'s, S: WalSource> Replay<'s, S> {
         let slot_no = slot.header.head.slot_no;
         let wal_file = self.log.catalog.slot_durable(in_file, slot_no, padded_end, append_ms);
         for entry in runs {
+            // Staged when its topic was removed: the checkpoint knows of the number, and of the partition no longer.
+            let is_removed = entry.key.topic_no < self.log.next_topic_no
+                && entry.base_offset > Offset::ZERO
+                && !self.log.partitions.contains_key(&entry.key);
+            if is_removed {
+                continue;
+            }
             let partition = self.log.partitions.entry(entry.key);
-            let partition = partition.or_insert_with(PartitionLog::new);
+            let partition = partition.or_default();
             let is_dense = entry.base_offset == partition.next();
             if !is_dense || entry.last_offset.0 == i64::MAX {
                 return Err(inconsistent().into());
@@ -161,6 +168,9 @@ impl<'s, S: WalSource> Replay<'s, S> {
             }
         }
         for entry in uplinks.iter().filter(|_| !mutant::is(Mutant::StreamsNotRecovered)) {
+            if !self.log.partitions.contains_key(&entry.append.stream.key) {
+                continue;
+            }
             if !self.log.streams.fits(&entry.append) {
                 return Err(inconsistent().into());
             }

@@ -261,6 +261,11 @@ fn the_end_of_each_life_is_told() {
     sim.restart();
     sim.stores("t", &["c"]);
     let now = sim.broker.log.leader_epoch().0;
+    // A lookup tells the epoch of the record that it finds.
+    for (time, offset, epoch) in [(-2, 0, first), (1, 0, first), (-3, 0, first), (-1, 3, now)] {
+        let found = lookups::look_up(&mut sim, 10, time);
+        assert_eq!((found.offset, found.leader_epoch), (offset, epoch), "{time}");
+    }
     let mut end = |topic: &str, partition, current, epoch| {
         let request = epoch_end(topic, partition, current, epoch);
         match sim.admin(4, request.into()) {

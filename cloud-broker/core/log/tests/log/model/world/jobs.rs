@@ -72,7 +72,7 @@ impl World {
         if let JobDone::Failed { doing, error, .. } = &done {
             let failed = format!("{name} failed {doing}: {error}");
             self.note(format_args!("{failed}"));
-            let may_fail = fails.is_some() || pace < u64::MAX || self.is_full;
+            let may_fail = fails.is_some() || pace < u64::MAX || self.space_max.is_some();
             assert!(may_fail, "{failed}");
         } else {
             self.note(format_args!("{name} is done"));
@@ -114,8 +114,10 @@ impl World {
     /// If the process dies.
     pub fn stop(&mut self) -> Result<(), DiskError> {
         self.log_mut().request_checkpoint();
-        for _ in 0..50 {
+        // A lane in which something failed rests for a while.
+        for _ in 0..100 {
             self.commit()?;
+            self.pass(1_000);
             self.take_job();
             self.run_job(0, u64::MAX, None)?;
             self.end_job(0);
@@ -123,7 +125,7 @@ impl World {
                 return Ok(());
             }
         }
-        Ok(())
+        panic!("an orderly end comes to an end: {:?}", self.jobs);
     }
 
     /// Runs jobs until there is nothing to do; time goes by as far as it must.
