@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what surprises a test fails it")]
 
 mod demo;
+mod log;
 mod up;
 
 use std::process::{Child, Command, ExitStatus};

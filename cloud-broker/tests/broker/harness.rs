@@ -328,12 +328,17 @@ pub fn values(response: &FetchResponse) -> Vec<String> {
     found
 }
 
+/// A batch of records of one device.
 fn batch_of(producer: BatchProducer, values: &[&str]) -> Bytes {
+    keyed_batch(producer, Some(b"dev1"), values)
+}
+
+pub fn keyed_batch(producer: BatchProducer, key: Option<&[u8]>, values: &[&str]) -> Bytes {
     let mut builder = RecordBatchBuilder::new();
     for value in values {
         builder.push(&Record {
             timestamp: UnixMs(1_700_000_000_000),
-            key: Some(b"dev1"),
+            key,
             value: Some(value.as_bytes()),
             headers: &[],
         });

@@ -1,6 +1,8 @@
 //! Topics that are made and deleted, and idempotent producers, over restarts.
 
-use broker_kafka::generated::create_topics::{CreatableTopic, CreateTopicsRequest};
+use broker_kafka::generated::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use broker_kafka::generated::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use broker_kafka::generated::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use broker_kafka::generated::init_producer_id::InitProducerIdRequest;
@@ -10,13 +12,22 @@ use wire::ids::ProducerId;
 use wire::record_batch::BatchProducer;
 use wire::seq::{StreamEpoch, StreamSeq};
 
-use crate::harness::{Broker, Kafka, offset_of, produce_as, values};
+use crate::harness::{Broker, Kafka, keyed_batch, offset_of, produce_as, values};
 
 async fn create(client: &mut Kafka, name: &str) -> Uuid {
+    create_with(client, name, &[]).await
+}
+
+async fn create_with(client: &mut Kafka, name: &str, configs: &[(&str, &str)]) -> Uuid {
+    let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
+        name: Text::from(*name),
+        value: Some(Text::from(*value)),
+    });
     let topic = CreatableTopic {
         name: Text::from(name),
         num_partitions: 1,
         replication_factor: 3,
+        configs: configs.collect(),
         ..CreatableTopic::default()
     };
     let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
@@ -104,5 +115,31 @@ async fn a_deleted_topic_stays_deleted() {
     broker.go().await.unwrap();
     let mut client = broker.kafka().await;
     assert_eq!(values(&client.fetch("t", 0, 0).await), ["new"]);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compacted_topic_takes_no_record_without_a_key() {
+    let mut broker = Broker::start().await;
+    let mut client = broker.kafka().await;
+    create_with(&mut client, "compacted", &[("cleanup.policy", "compact")]).await;
+    for _ in 0..2 {
+        let plain =
+            BatchProducer { id: ProducerId(-1), epoch: StreamEpoch(-1), base: StreamSeq::ZERO };
+        let mut request = produce_as(plain, "compacted", -1, &["keyed"]);
+        request.topic_data[0].partition_data[0].records =
+            Some(keyed_batch(plain, None, &["keyless"]));
+        let Response::Produce(response) = client.call(9, request).await else {
+            panic!("not a produce response");
+        };
+        let produced = &response.responses[0].partition_responses[0];
+        assert_eq!(produced.error_code, i16::from(ErrorCode::InvalidRecord));
+        assert_eq!(produced.record_errors[0].batch_index, 0);
+        assert!(client.produce("compacted", &["keyed"]).await >= 0);
+        // The next life knows it from its first request on.
+        broker.stop().await;
+        broker.go().await.unwrap();
+        client = broker.kafka().await;
+    }
     broker.stop().await;
 }

@@ -28,9 +28,9 @@ pub struct Counted {
 }
 
 /// A run's line.
-pub fn run_item(entry: &RunEntry, pos: u64) -> Item<'static> {
+pub fn run_item(entry: &RunEntry, depth: usize, pos: u64) -> Item<'static> {
     let flag = |bit| entry.flags.0 & bit != 0;
-    Item::new("run", 2)
+    Item::new("run", depth)
         .with("topic_no", entry.key.topic_no.0)
         .with("partition", entry.key.partition.0)
         .with("base_offset", entry.base_offset.0)

@@ -69,7 +69,7 @@ pub fn dump_all(files: &Files, wanted: &Wanted, output: &mut Output<impl Write>)
     }
     check_chain(files, &facts, newest.as_ref().map(|(_, head)| head), output)?;
     if let Some((path, head)) = &newest {
-        output.begin(&shown(files, path));
+        output.back_to(&shown(files, path));
         check_named(head, &seen, output);
         // A broker that is running may have written the next one, and given back what this one names.
         if !path.exists() {
@@ -102,9 +102,11 @@ fn dump_checkpoints(
 
 /// Opens a file; `None` if the broker has given it back since the folder was listed.
 fn open(files: &Files, path: &Path, output: &mut Output<impl Write>) -> Result<Option<LogFile>> {
-    output.begin(&shown(files, path));
     match LogFile::open(path) {
-        Ok(file) => Ok(Some(file)),
+        Ok(file) => {
+            output.begin(&shown(files, path));
+            Ok(Some(file))
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
@@ -150,7 +152,7 @@ fn check_chain(
             covered.map(|covered| covered.end_slot),
             file.sealed_end,
         ];
-        output.begin(&shown(files, path));
+        output.back_to(&shown(files, path));
         file.check_reaches(ends.into_iter().flatten().max(), output);
         if after.is_some_and(|after| after.breaks_chain_of(file)) {
             let what = format!("the next file does not follow slot {}", file.next_slot.0 - 1);

@@ -56,7 +56,7 @@ impl<'a> Item<'a> {
         }
         line.push_str(self.name);
         for (name, value) in &self.fields {
-            if !matches!(value, Value::Missing | Value::Flag(false)) {
+            if !value.is_nothing() {
                 line.push(' ');
                 line.push_str(name);
                 value.text(line);
@@ -64,7 +64,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// The line for programs; `file` is the file that it was found in.
+    /// The line for programs; `file` is the file that it was found in, if it is about one.
     pub fn json(&self, file: &str, line: &mut String) {
         let text = serde_json::to_string(&InFile { file, item: self });
         line.push_str(&text.expect("keys are names, and there is no number that JSON lacks"));
@@ -80,7 +80,9 @@ impl Serialize for InFile<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(2 + self.item.fields.len()))?;
         map.serialize_entry("type", self.item.name)?;
-        map.serialize_entry("file", self.file)?;
+        if !self.file.is_empty() {
+            map.serialize_entry("file", self.file)?;
+        }
         for (name, value) in &self.item.fields {
             map.serialize_entry(name, value)?;
         }
@@ -89,34 +91,62 @@ impl Serialize for InFile<'_> {
 }
 
 impl Value<'_> {
-    fn text(&self, line: &mut String) {
+    /// Whether people are not told of it.
+    fn is_nothing(&self) -> bool {
         match self {
-            // The name says it.
-            Self::Flag(_) | Self::Missing => return,
-            Self::Number(_) | Self::Hex(_) | Self::Time(_) => line.push('='),
-            Self::Text(_) | Self::Bytes(_) | Self::Headers(_) => line.push_str("=\""),
+            Self::Missing | Self::Flag(false) => true,
+            Self::Headers(headers) => headers.is_empty(),
+            Self::Number(_)
+            | Self::Flag(true)
+            | Self::Hex(_)
+            | Self::Time(_)
+            | Self::Text(_)
+            | Self::Bytes(_) => false,
         }
+    }
+
+    /// What stands behind the field's name.
+    fn text(&self, line: &mut String) {
         match self {
             Self::Flag(_) | Self::Missing => {}
             Self::Number(number) => {
-                write!(line, "{number}").expect("a String takes everything");
+                write!(line, "={number}").expect("a String takes everything");
             }
-            Self::Hex(digits) => line.push_str(digits),
-            Self::Time(time) => push_time(time.0, line),
-            Self::Text(text) => push_plain(text, line),
-            Self::Bytes(bytes) => push_plain(&String::from_utf8_lossy(bytes), line),
-            Self::Headers(headers) => {
-                for (at, (name, value)) in headers.iter().enumerate() {
-                    line.push_str(if at == 0 { "" } else { ", " });
-                    push_plain(name, line);
-                    line.push(':');
-                    push_plain(&String::from_utf8_lossy(value.unwrap_or_default()), line);
-                }
+            Self::Hex(digits) => {
+                line.push('=');
+                line.push_str(digits);
             }
+            Self::Time(time) => {
+                line.push('=');
+                push_time(time.0, line);
+            }
+            Self::Text(word) if !word.contains(' ') => {
+                line.push('=');
+                push_plain(word, line);
+            }
+            Self::Text(text) => quoted(line, |line| push_plain(text, line)),
+            Self::Bytes(bytes) => quoted(line, |line| push_bytes(bytes, line)),
+            Self::Headers(headers) => quoted(line, |line| push_headers(headers, line)),
         }
-        if matches!(self, Self::Text(_) | Self::Bytes(_) | Self::Headers(_)) {
-            line.push('"');
-        }
+    }
+}
+
+fn quoted(line: &mut String, push: impl FnOnce(&mut String)) {
+    line.push_str("=\"");
+    push(line);
+    line.push('"');
+}
+
+fn push_bytes(bytes: &[u8], line: &mut String) {
+    push_plain(&String::from_utf8_lossy(bytes), line);
+}
+
+fn push_headers(headers: &[(&str, Option<&[u8]>)], line: &mut String) {
+    for (at, (name, value)) in headers.iter().enumerate() {
+        line.push_str(if at == 0 { "" } else { ", " });
+        push_plain(name, line);
+        line.push_str(": ");
+        push_bytes(value.unwrap_or_default(), line);
     }
 }
 

@@ -21,6 +21,7 @@ pub struct Output<W: Write> {
     writer: BufWriter<W>,
     format: Format,
     depth: Depth,
+    files: u64,
     file: String,
     is_named: bool,
     held: Vec<Damage>,
@@ -35,6 +36,7 @@ impl<W: Write> Output<W> {
             writer: BufWriter::new(writer),
             format,
             depth,
+            files: 0,
             file: String::new(),
             is_named: false,
             held: Vec::new(),
@@ -50,8 +52,16 @@ impl<W: Write> Output<W> {
 
     /// What follows is of the file with this name.
     pub fn begin(&mut self, file: &str) {
-        file.clone_into(&mut self.file);
-        self.is_named = false;
+        self.files += 1;
+        self.back_to(file);
+    }
+
+    /// What follows is of a file that was begun before.
+    pub fn back_to(&mut self, file: &str) {
+        if self.file != file {
+            file.clone_into(&mut self.file);
+            self.is_named = false;
+        }
     }
 
     /// A line about what is there. Not printed if only damage is asked for.
@@ -88,8 +98,15 @@ impl<W: Write> Output<W> {
         self.held.clear();
     }
 
-    /// Writes out what is buffered.
+    /// Says how much was wrong with how many files, if that was asked for, and writes out what is buffered.
     pub fn finish(&mut self) -> io::Result<()> {
+        if self.depth == Depth::Verify {
+            let item = Item::new("verified", 0).with("files", self.files);
+            let item = item.with("damaged_ranges", self.damaged);
+            self.is_named = true;
+            self.file.clear();
+            self.write(&item)?;
+        }
         self.writer.flush()
     }
 

@@ -13,8 +13,8 @@ const DEPTH: usize = 2;
 
 /// Prints it.
 pub fn dump(state: &PartitionState, output: &mut Output<impl Write>) -> io::Result<()> {
-    let of_partition = |name| {
-        Item::new(name, DEPTH + 1)
+    let of_partition = |name, depth| {
+        Item::new(name, DEPTH + depth)
             .with("topic_no", state.key.topic_no.0)
             .with("partition", state.key.partition.0)
     };
@@ -32,13 +32,14 @@ pub fn dump(state: &PartitionState, output: &mut Output<impl Write>) -> io::Resu
         .with("streams", state.streams.len());
     output.item(&item)?;
     for (epoch, start) in &state.epochs {
-        output.item(&of_partition("epoch").with("epoch", epoch.0).with("start", start.0))?;
+        output.item(&of_partition("epoch", 1).with("epoch", epoch.0).with("start", start.0))?;
     }
     for extent in &state.extents {
-        output.item(&with_extent(of_partition("extent"), extent))?;
+        output.item(&with_extent(of_partition("extent", 1), extent))?;
     }
     for (file_no, run) in &state.runs {
-        let item = run_item(&run.entry, u64::from(run.entry.pos)).with("file_no", file_no.0);
+        let item =
+            run_item(&run.entry, DEPTH + 1, u64::from(run.entry.pos)).with("file_no", file_no.0);
         let item = item.with("append_time", run.append_ms).with("setsum", hex64(run.setsum));
         output.item(&item)?;
     }
@@ -46,7 +47,7 @@ pub fn dump(state: &PartitionState, output: &mut Output<impl Write>) -> io::Resu
         dump_producer(producer, &of_partition, output)?;
     }
     for (pid, stream) in &state.streams {
-        let item = of_partition("stream")
+        let item = of_partition("stream", 1)
             .with("producer_id", pid.0)
             .with("epoch", stream.epoch.0)
             .with("last_sequence", stream.last.map(|last| last.get()))
@@ -69,16 +70,16 @@ fn with_extent(item: Item<'static>, extent: &Extent) -> Item<'static> {
 
 fn dump_producer(
     producer: &ProducerState,
-    of_partition: &impl Fn(&'static str) -> Item<'static>,
+    of_partition: &impl Fn(&'static str, usize) -> Item<'static>,
     output: &mut Output<impl Write>,
 ) -> io::Result<()> {
-    let item = of_partition("producer")
+    let item = of_partition("producer", 1)
         .with("producer_id", producer.pid.0)
         .with("epoch", producer.epoch)
         .with("used", producer.used);
     output.item(&item)?;
     for batch in &producer.batches {
-        let item = of_partition("producer_batch")
+        let item = of_partition("producer_batch", 2)
             .with("producer_id", producer.pid.0)
             .with("base_sequence", batch.base.get())
             .with("last_sequence", batch.last.get())

@@ -65,7 +65,7 @@ pub fn dump_table(
         check_order(table, row, &entries, output);
         for entry in entries.iter().filter(|entry| wanted.takes(entry.key)) {
             let pos = u64::from(entry.pos);
-            output.item(&run_item(entry, pos))?;
+            output.item(&run_item(entry, 2, pos))?;
             if !wanted.reads_batches() {
                 counted.runs += 1;
                 counted.batches += u64::from(entry.batches);

@@ -20,6 +20,9 @@ use super::output::Output;
 use super::unit;
 use walk::Walk;
 
+/// Bytes of a WAL file's header that carry fields; zeros follow.
+const HEADER_USED_BYTES: usize = 64;
+
 /// What a WAL file turned out to hold.
 #[derive(Debug, Clone, Copy)]
 pub struct WalFacts {
@@ -78,7 +81,7 @@ pub fn dump(
     wanted: &Wanted,
     output: &mut Output<impl Write>,
 ) -> io::Result<Option<WalFacts>> {
-    let header = match read_header(file)? {
+    let header = match read_header(file, output)? {
         Ok(header) => header,
         Err(damage) => {
             output.damage(damage);
@@ -112,13 +115,17 @@ pub fn dump(
     Ok(Some(facts))
 }
 
-fn read_header(file: &LogFile) -> io::Result<Result<WalFileHeader, Damage>> {
+fn read_header(
+    file: &LogFile,
+    output: &mut Output<impl Write>,
+) -> io::Result<Result<WalFileHeader, Damage>> {
     let len = WAL_FILE_HEADER_BYTES as u64;
     let bytes = file.read(0, WAL_FILE_HEADER_BYTES)?;
     let header = match WalFileHeader::decode(&bytes) {
         Ok(header) => header,
         Err(error) => return Ok(Err(Damage::new(0, len, error.to_string()))),
     };
+    check_zeros(&bytes, HEADER_USED_BYTES, 0, output);
     Ok(match file.number() {
         Some(number) if number != header.file_no.0 => {
             let what = format!("the header of WAL file {}", header.file_no);
@@ -126,6 +133,15 @@ fn read_header(file: &LogFile) -> io::Result<Result<WalFileHeader, Damage>> {
         }
         Some(_) | None => Ok(header),
     })
+}
+
+/// Nothing relies on padding, but a disk that changes it changes other bytes too.
+fn check_zeros(bytes: &[u8], from: usize, pos: u64, output: &mut Output<impl Write>) {
+    let padding = bytes.get(from..).unwrap_or_default();
+    if padding.iter().any(|byte| *byte != 0) {
+        let (from, to) = (pos + from as u64, pos + bytes.len() as u64);
+        output.damage(Damage::new(from, to, "padding that is not zero"));
+    }
 }
 
 fn walk_slots(
@@ -157,6 +173,7 @@ fn walk_slots(
         facts.next_slot = head.head.slot_no.next();
         facts.last_crc = Some(head.crc);
         facts.slots_end = found.pos + head.padded_len() as u64;
+        check_zeros(&found.bytes, head.total_len, found.pos, output);
         slot::dump(&found, wanted, counted, output)?;
     }
     Ok(facts)

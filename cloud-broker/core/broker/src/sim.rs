@@ -22,6 +22,7 @@ use wire::time::{MonoMs, UnixMs};
 use crate::broker::{Broker, BrokerSettings, Identity};
 use crate::event::{Answer, Asker, ClientId, Effect, Event};
 use crate::handlers::{KafkaRequest, PieceLost};
+use crate::kafka_records::KafkaRecords;
 use crate::metadata::{ControlWrite, Image};
 use crate::topic_config::RetentionDefaults;
 
@@ -219,7 +220,7 @@ impl Sim {
                 Job::Rewrite(_) => "rewrite",
                 Job::Compact(_) => "compact",
             });
-            let result = job.run(&mut self.disk, &mut Unpaced);
+            let result = job.run(&mut self.disk, &mut Unpaced, &KafkaRecords);
             let damaged = self.broker.job_done(self.now, self.wall, result, &mut self.effects);
             assert!(damaged.is_empty(), "{damaged:?}");
             self.sort();

@@ -9,6 +9,36 @@ pub enum Mutant {
     AcceptAnyTail,
     /// The tag of the batch before is not compared (B1).
     IgnorePrevTag,
+    /// A checkpoint is written down before the slot that it covers is durable.
+    CheckpointNotDurable,
+    /// DeleteRecords is answered before a checkpoint has it.
+    DeletionNotDurable,
+    /// Space is given back although a checkpoint that is kept names it.
+    FreedAlthoughNamed,
+    /// Space is given back that a reader still reads.
+    FreedUnderReaders,
+    /// Only the newest checkpoint decides what is given back, while the process runs.
+    OlderCheckpointForgotten,
+    /// Only the newest checkpoint decides what is given back, when the process starts.
+    OlderCheckpointForgottenAtStart,
+    /// What a crash left of jobs is not given back.
+    OrphansKept,
+    /// The idle marker is not written.
+    MarkerNotWritten,
+    /// A checkpoint has the idempotent producers as they are when it is built, not as they were at its slot.
+    ProducersAhead,
+    /// Records grow old by their own time.
+    RetentionByRecordTime,
+    /// What a job has made is taken below the log start that has moved meanwhile.
+    DeletedComesBack,
+    /// A wall clock that jumps ahead is believed at once.
+    WallClockBelieved,
+    /// Appends are taken without space for them.
+    RoomNotCounted,
+    /// Damaged slots before intact ones are taken for a torn tail.
+    HolesAreTails,
+    /// Checkpoints do not say where uplink streams stand (B5).
+    StreamsNotInCheckpoint,
     /// Answers tell what is appended, not what is durable (B2).
     StateNotDurable,
     /// Recovery does not rebuild where streams stand (B5).
@@ -31,8 +61,35 @@ mod switch {
         /// Every rule that can be broken here.
         pub const ALL: &[Self] = &[
             Self::AcceptAnyTail,
+            Self::CheckpointNotDurable,
+            Self::DeletedComesBack,
+            Self::DeletionNotDurable,
+            Self::FreedAlthoughNamed,
+            Self::FreedUnderReaders,
+            Self::HolesAreTails,
+            Self::IgnorePrevTag,
+            Self::MarkerNotWritten,
+            Self::OlderCheckpointForgotten,
+            Self::OlderCheckpointForgottenAtStart,
+            Self::OrphansKept,
+            Self::ProducersAhead,
+            Self::RetentionByRecordTime,
+            Self::RoomNotCounted,
+            Self::StateNotDurable,
+            Self::StreamsNotInCheckpoint,
+            Self::StreamsNotRecovered,
+            Self::TailNotRewritten,
+            Self::WallClockBelieved,
+        ];
+
+        /// Those that show in what devices and gateways see of the log, without clients that delete or disks that rot.
+        pub const SEEN_BY_THE_UPLINK: &[Self] = &[
+            Self::AcceptAnyTail,
+            Self::CheckpointNotDurable,
+            Self::FreedAlthoughNamed,
             Self::IgnorePrevTag,
             Self::StateNotDurable,
+            Self::StreamsNotInCheckpoint,
             Self::StreamsNotRecovered,
             Self::TailNotRewritten,
         ];

@@ -150,14 +150,17 @@ impl FilePiece {
         let run = source.read_at(unit, pos, self.len as usize).map_err(ReadFailed::Source)?;
         let (range, damaged) = self.intact(&run);
         match damaged {
-            Some((at, base)) if range.is_empty() => Err(ReadFailed::Damaged(Damage {
-                unit,
-                from: pos + at as u64,
-                to: pos + u64::from(self.len),
-                key: self.key,
-                base,
-                last: self.last,
-            })),
+            Some((at, base)) if range.is_empty() => {
+                let (at, base) = first_damaged(&run).unwrap_or((at, base));
+                Err(ReadFailed::Damaged(Damage {
+                    unit,
+                    from: pos + at as u64,
+                    to: pos + u64::from(self.len),
+                    key: self.key,
+                    base,
+                    last: self.last,
+                }))
+            }
             damaged => Ok(PieceRead {
                 batches: vec![run.slice(range)],
                 is_whole: damaged.is_none(),
@@ -189,6 +192,19 @@ impl FilePiece {
         }
         (range, damaged.map(|at| (at, base)))
     }
+}
+
+/// The first batch of `run` whose CRC does not match, and its first offset: a length that is damaged shows only where the
+/// next batch should begin.
+fn first_damaged(run: &[u8]) -> Option<(usize, Offset)> {
+    let mut at = 0;
+    while let Ok(header) = RecordBatchHeader::parse(run.get(at..)?) {
+        if header.check_crc(&run[at..]).is_err() {
+            return Some((at, header.base_offset));
+        }
+        at += header.total_len;
+    }
+    None
 }
 
 /// A run that may hold the record that a lookup by time is after. Which record it is, only decoding tells; if none is,

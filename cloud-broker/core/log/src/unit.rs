@@ -80,6 +80,9 @@ pub struct UnitMeta {
 /// reads this much at most, or one batch.
 pub const UNIT_ENTRY_BATCHES_BYTES: usize = 256 << 10;
 
+/// An extent ends where the appends become so much younger than its first, in milliseconds: retention goes by its youngest.
+pub(crate) const EXTENT_SPAN_MS: i64 = 6 * 60 * 60 * 1000;
+
 /// A made unit ends before its body would be larger: positions are 32 bits.
 pub const UNIT_BODY_BYTES_MAX: u64 = 2 << 30;
 

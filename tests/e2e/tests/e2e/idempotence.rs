@@ -102,7 +102,7 @@ fn topics_are_made_described_and_deleted() {
         wait_until_delivered(&mut gateway, PATIENCE)?;
         let told = confluent_kafka(&["topics", &site.kafka().to_string()], PATIENCE)?;
         let expected = "create done\ncreate TOPIC_ALREADY_EXISTS\ncreate INVALID_CONFIG\n\
-                        cleanup.policy compact False\nretention.ms -1 True\n\
+                        cleanup.policy compact False\nretention.ms 604800000 True\n\
                         max.message.bytes 8388608 True\npartitions 3\ndelete done\n\
                         delete UNKNOWN_TOPIC_OR_PART\ndelete TOPIC_EXCEPTION\n";
         ensure!(told == expected, "the client was told:\n{told}");

@@ -56,7 +56,7 @@ fn dump_slots_run(
     output: &mut Output<impl Write>,
 ) -> io::Result<()> {
     let pos = found.pos + u64::from(run.pos);
-    output.item(&run_item(run, pos))?;
+    output.item(&run_item(run, 2, pos))?;
     if !wanted.reads_batches() {
         counted.runs += 1;
         counted.batches += u64::from(run.batches);

@@ -37,7 +37,7 @@ pub struct FoundSlot {
     pub pos: u64,
     /// The slot.
     pub slot: Slot,
-    /// Its bytes.
+    /// Its bytes, with the padding behind it.
     pub bytes: Bytes,
 }
 
@@ -118,7 +118,7 @@ impl<'a> Walk<'a> {
         let Ok(header) = SlotHeader::parse(&self.file.read(self.pos, SLOT_HEADER_BYTES)?) else {
             return Ok(At::Other);
         };
-        let bytes = self.file.read(self.pos, header.total_len)?;
+        let bytes = self.file.read(self.pos, header.padded_len())?;
         let expected = ExpectedSlot {
             incarnation: self.incarnation,
             slot_no: self.slot_no,

@@ -88,7 +88,7 @@ enum Stage {
     /// The broker has to look, from this offset on if it is a time.
     Ask { from: Offset },
     /// The connection has to look into this.
-    Search { run: Candidate, epoch: LeaderEpoch },
+    Search { run: Candidate },
     /// Answered.
     Done(Result<Position, ErrorCode>),
 }
@@ -99,6 +99,13 @@ struct Position {
     timestamp: i64,
     offset: i64,
     epoch: i32,
+}
+
+impl Position {
+    /// Of a record in the batch with this header.
+    fn of(found: TimedOffset, header: &RecordBatchHeader) -> Self {
+        Self { timestamp: found.timestamp.0, offset: found.offset.0, epoch: header.leader_epoch.0 }
+    }
 }
 
 impl LookupQuery {
@@ -166,10 +173,10 @@ fn needs_version(timestamp: i64) -> i16 {
 
 impl LookupPartition {
     fn look(&self, log: &Log, key: PartitionKey, from: Offset) -> Result<Stage, ErrorCode> {
-        let epoch = log.leader_epoch();
-        check_epoch(self.epoch, epoch)?;
+        check_epoch(self.epoch, log.leader_epoch())?;
         let offsets = log.offsets(key).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let end = |offset: Offset| {
+            let epoch = epoch_at(offset, log, key);
             Ok(Stage::Done(Ok(Position { timestamp: NONE, offset: offset.0, epoch: epoch.0 })))
         };
         let run = match self.timestamp {
@@ -179,11 +186,11 @@ impl LookupPartition {
             MAX_TIMESTAMP => log.candidate_of_max_timestamp(key),
             time => log.candidate_at_time(key, UnixMs(time), from.max(offsets.log_start)),
         };
-        Ok(run.map_or(NOWHERE, |run| Stage::Search { run, epoch }))
+        Ok(run.map_or(NOWHERE, |run| Stage::Search { run }))
     }
 
     /// Looks into a run for what is asked.
-    fn search(&self, run: &Candidate, epoch: LeaderEpoch, read: &mut ReadPiece<'_>) -> Stage {
+    fn search(&self, run: &Candidate, read: &mut ReadPiece<'_>) -> Stage {
         let part = match run.piece.at_hand() {
             Some(bytes) => Ok(bytes.clone().into()),
             None => read(&run.piece),
@@ -205,13 +212,7 @@ impl LookupPartition {
         } else {
             first_record_at(&bytes, UnixMs(self.timestamp))
         };
-        found.map_or(Stage::Ask { from: next.unwrap_or(run.next) }, |found| {
-            Stage::Done(Ok(Position {
-                timestamp: found.timestamp.0,
-                offset: found.offset.0,
-                epoch: epoch.0,
-            }))
-        })
+        found.map_or(Stage::Ask { from: next.unwrap_or(run.next) }, |found| Stage::Done(Ok(found)))
     }
 
     fn response(&self, version: i16) -> ListOffsetsPartitionResponse {
@@ -232,6 +233,16 @@ impl LookupPartition {
     }
 }
 
+/// The epoch that a record at this offset has, or will have.
+fn epoch_at(offset: Offset, log: &Log, key: PartitionKey) -> LeaderEpoch {
+    let offsets = log.offsets(key);
+    if offsets.is_some_and(|offsets| offset >= offsets.high_watermark) {
+        return log.leader_epoch();
+    }
+    let begun = log.epochs(key).iter().rev().find(|(_, begin)| *begin <= offset);
+    begun.map_or(log.leader_epoch(), |(epoch, _)| *epoch)
+}
+
 /// The batches of a run with their headers, as far as they are batches.
 fn batches(mut run: &[u8]) -> impl Iterator<Item = (&[u8], RecordBatchHeader)> {
     std::iter::from_fn(move || {
@@ -244,15 +255,16 @@ fn batches(mut run: &[u8]) -> impl Iterator<Item = (&[u8], RecordBatchHeader)> {
 
 /// The first record of a run that is not older than `time`. Batches whose records cannot be walked, which only their
 /// producer can have made so, count by their headers.
-fn first_record_at(run: &[u8], time: UnixMs) -> Option<TimedOffset> {
+fn first_record_at(run: &[u8], time: UnixMs) -> Option<Position> {
     let mut candidates = batches(run).filter(|(_, header)| header.max_timestamp >= time);
     candidates.find_map(|(batch, header)| {
-        first_at_or_after(batch, time).unwrap_or(Some(by_header(&header)))
+        let found = first_at_or_after(batch, time).unwrap_or(Some(by_header(&header)))?;
+        Some(Position::of(found, &header))
     })
 }
 
 /// The first record with the greatest timestamp of a run.
-fn latest_record(run: &[u8]) -> Option<TimedOffset> {
+fn latest_record(run: &[u8]) -> Option<Position> {
     let mut latest: Option<(&[u8], RecordBatchHeader)> = None;
     for (batch, header) in batches(run) {
         if latest.is_none_or(|(_, known)| header.max_timestamp > known.max_timestamp) {
@@ -260,7 +272,8 @@ fn latest_record(run: &[u8]) -> Option<TimedOffset> {
         }
     }
     let (batch, header) = latest?;
-    Some(first_of_greatest_time(batch).unwrap_or(by_header(&header)))
+    let found = first_of_greatest_time(batch).unwrap_or(by_header(&header));
+    Some(Position::of(found, &header))
 }
 
 fn by_header(header: &RecordBatchHeader) -> TimedOffset {
@@ -286,9 +299,9 @@ impl LookupAnswer {
     pub fn advance(mut self, read: &mut ReadPiece<'_>) -> LookupProgress {
         let mut is_done = true;
         for partition in self.topics.iter_mut().flat_map(|t| &mut t.partitions) {
-            if let Stage::Search { run, epoch } = &partition.stage {
+            if let Stage::Search { run } = &partition.stage {
                 self.runs_looked_into += 1;
-                partition.stage = partition.search(run, *epoch, read);
+                partition.stage = partition.search(run, read);
                 is_done &= matches!(partition.stage, Stage::Done(_));
             }
         }

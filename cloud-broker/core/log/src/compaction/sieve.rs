@@ -127,7 +127,7 @@ impl<'a> Sieve<'a> {
         let due = self.bounds.now.0.saturating_add_unsigned(self.bounds.delete_retention_ms);
         let horizon = is_first.then_some(UnixMs(due));
         let waits = tombstones.surveyed || tombstones.earlier;
-        let set = header.delete_horizon().filter(|set| waits && *set > self.bounds.now);
+        let set = header.delete_horizon().filter(|_| waits);
         let sifted = if horizon.is_none() && !self.keep.contains(&false) {
             Ok(Sifted::Kept)
         } else {

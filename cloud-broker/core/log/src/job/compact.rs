@@ -17,16 +17,13 @@ use crate::compaction::{
 use crate::extent::Extent;
 use crate::store::UnitStore;
 use crate::unit::{
-    AfterGap, Home, Origin, ReadFailed, UnitKind, UnitMeta, UnitsOut, Walk, WalkedBatch,
-    WriteFailed,
+    AfterGap, EXTENT_SPAN_MS, Home, Origin, ReadFailed, UnitKind, UnitMeta, UnitsOut, Walk,
+    WalkedBatch, WriteFailed,
 };
 use runs::{Run, Runs};
 
 /// A unit ends when its body is so long.
 const UNIT_BYTES: u64 = 1 << 30;
-
-/// An extent ends where the appends become so much younger than its first, because retention goes by its youngest.
-const EXTENT_SPAN_MS: i64 = 6 * 60 * 60 * 1000;
 
 /// What bounds a pass.
 #[derive(Debug, Clone, Copy)]

@@ -8,15 +8,18 @@ mod gather;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use wire::offset::Offset;
+use wire::time::UnixMs;
+
 use super::{Damage, JobDone, Lane, LiveExtent, Made, Pace, RewriteJob};
 use crate::ids::{PartitionKey, UnitId};
 use crate::slot::RunEntry;
 use crate::store::UnitStore;
 use crate::unit::{
-    AfterGap, ExtentEntries, Home, Origin, ReadFailed, UnitError, UnitKind, UnitMeta, UnitTable,
-    UnitsOut, Walk, WriteFailed, first_bad, setsum_of_batch,
+    AfterGap, EXTENT_SPAN_MS, ExtentEntries, Home, Origin, ReadFailed, UnitError, UnitKind,
+    UnitMeta, UnitTable, UnitsOut, Walk, WriteFailed, first_bad, setsum_of_batch,
 };
-use gather::{Gathered, ToRead, gather};
+use gather::{GatherFailed, Gathered, ToRead, gather};
 
 /// Runs that are read before they are written, in bytes.
 const GROUP_BYTES: u64 = 32 << 20;
@@ -99,6 +102,16 @@ struct CopiedRun {
     live: usize,
 }
 
+/// How far the copy has come.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    key: PartitionKey,
+    /// The extent, in the job's list.
+    live: usize,
+    /// Append time of the first that went to the present extent of the unit that is being made.
+    since: UnixMs,
+}
+
 struct Copy<'a, S: UnitStore> {
     job: &'a RewriteJob,
     store: &'a mut S,
@@ -107,8 +120,8 @@ struct Copy<'a, S: UnitStore> {
     units: BTreeMap<UnitId, UnitMeta>,
     tallies: BTreeMap<UnitId, Tally>,
     damaged: Vec<Damage>,
-    /// The partition and the extent that were written last.
-    at: Option<(PartitionKey, usize)>,
+    /// What was written last.
+    at: Option<At>,
 }
 
 impl<'a, S: UnitStore> Copy<'a, S> {
@@ -210,9 +223,13 @@ impl<'a, S: UnitStore> Copy<'a, S> {
             pos: run.entry.pos,
             len: run.entry.len,
         });
-        let gathered = gather(self.store, places.collect()).map_err(|unit| {
-            let len = self.units.get(&unit).map_or(0, |unit| unit.len);
-            CopyFailed::Unreadable(unit, self.damage_of_all(unit, 0, len))
+        let gathered = gather(self.store, self.pace, places.collect());
+        let gathered = gathered.map_err(|failed| match failed {
+            GatherFailed::Stopped => CopyFailed::Write(WriteFailed::Stopped),
+            GatherFailed::Unreadable(unit) => {
+                let len = self.units.get(&unit).map_or(0, |unit| unit.len);
+                CopyFailed::Unreadable(unit, self.damage_of_all(unit, 0, len))
+            }
         })?;
         for (i, run) in group.iter().enumerate() {
             self.copy_run(run, &gathered, i)?;
@@ -252,7 +269,7 @@ impl<'a, S: UnitStore> Copy<'a, S> {
                 tally.damaged = true;
                 let (from, to) = (pos + batch.range.start as u64, pos + batch.range.end as u64);
                 let (key, base) = (live.key, header.base_offset);
-                let last = wire::offset::Offset(batch.next.0 - 1);
+                let last = Offset(batch.next.0 - 1);
                 self.damaged.push(Damage { unit, from, to, key, base, last });
             }
             let number = setsum_of_batch(live.key, header.base_offset, header.crc);
@@ -268,18 +285,24 @@ impl<'a, S: UnitStore> Copy<'a, S> {
     fn origin(&mut self, live: &LiveExtent, index: usize) -> Result<Origin, CopyFailed<S::Error>> {
         let unit = self.units.get(&live.extent.unit).ok_or(CopyFailed::Plan)?;
         let slots = (unit.first_slot, unit.end_slot);
-        let is_same = self.at == Some((live.key, index));
-        if self.at.is_none_or(|(key, _)| key != live.key) {
+        let append_ms = live.extent.max_append_ms;
+        let at = self.at.filter(|at| at.key == live.key);
+        let mut since = at.map_or(append_ms, |at| at.since);
+        if at.is_none() {
             let of_key = self.job.live[index..].iter().take_while(|other| other.key == live.key);
             let bytes: u64 = of_key.map(|other| other.extent.bytes).sum();
             let is_big = bytes >= self.job.own_unit_bytes;
             let home = if is_big { Home::Own(UnitKind::OnePartition) } else { Home::Shared };
             self.out.begin_partition(home, self.pace)?;
+        } else if append_ms.0.saturating_sub(since.0) >= EXTENT_SPAN_MS {
+            self.out.end_extent()?;
+            since = append_ms;
         }
-        self.at = Some((live.key, index));
+        let is_same = at.is_some_and(|at| at.live == index);
+        self.at = Some(At { key: live.key, live: index, since });
         // Within an extent, a gap is one that compaction left.
         let after_gap = if is_same { AfterGap::SameExtent } else { AfterGap::NewExtent };
-        Ok(Origin { key: live.key, append_ms: live.extent.max_append_ms, slots, after_gap })
+        Ok(Origin { key: live.key, append_ms, slots, after_gap })
     }
 
     /// Whether the batches that came out are those that went in, and those of units that were copied whole are all that was

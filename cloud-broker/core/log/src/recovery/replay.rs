@@ -143,6 +143,13 @@ impl<'s, S: WalSource> Replay<'s, S> {
         let slot_no = slot.header.head.slot_no;
         let wal_file = self.log.catalog.slot_durable(in_file, slot_no, padded_end, append_ms);
         for entry in runs {
+            // Staged when its topic was removed: the checkpoint knows of the number, and of the partition no longer.
+            let is_removed = entry.key.topic_no < self.log.next_topic_no
+                && entry.base_offset > Offset::ZERO
+                && !self.log.partitions.contains_key(&entry.key);
+            if is_removed {
+                continue;
+            }
             let partition = self.log.partitions.entry(entry.key);
             let partition = partition.or_default();
             let is_dense = entry.base_offset == partition.next();
@@ -161,6 +168,9 @@ impl<'s, S: WalSource> Replay<'s, S> {
             }
         }
         for entry in uplinks.iter().filter(|_| !mutant::is(Mutant::StreamsNotRecovered)) {
+            if !self.log.partitions.contains_key(&entry.append.stream.key) {
+                continue;
+            }
             if !self.log.streams.fits(&entry.append) {
                 return Err(inconsistent().into());
             }

@@ -5,10 +5,12 @@ use wire::time::UnixMs;
 
 use super::state::{FileName, Folder};
 use super::{DiskError, SimDisk};
+use crate::ids::UnitId;
 use crate::log::{Log, SlotToWrite};
 use crate::read::{Piece, PieceRead};
 use crate::recovery::{Recovered, RecoveryError, recover};
 use crate::settings::LogSettings;
+use crate::slot::SLOT_ALIGN;
 use crate::store::UnitStore;
 
 /// Starts a broker's log on `disk` as `incarnation`: what the process does on a real one. Its OPEN is durable.
@@ -34,15 +36,21 @@ fn carry_out(
     (incarnation, now): (Incarnation, UnixMs),
 ) -> Result<Log, DiskError> {
     if let Some(rewrite) = &recovered.rewrite {
+        let name = FileName::Wal(rewrite.file_no);
+        let mut state = disk.state.borrow_mut();
         for (pos, bytes) in &rewrite.pieces {
-            let mut state = disk.state.borrow_mut();
-            state.write(FileName::Wal(rewrite.file_no), *pos as usize, bytes)?;
+            state.write(name, *pos as usize, bytes)?;
         }
-        disk.sync(rewrite.file_no)?;
-        disk.sync_folder(Folder::Wal)?;
+        // Nothing is ever written behind the last slot of a life that is over.
+        let end = rewrite.pieces.iter().map(|(pos, bytes)| *pos as usize + bytes.len()).max();
+        let end = end.unwrap_or(0).next_multiple_of(SLOT_ALIGN);
+        let len = state.inode(name)?.len();
+        state.set_len(name, len.min(end))?;
+        state.sync(name)?;
+        state.sync_folder(Folder::Wal)?;
     }
     for file_no in &recovered.dead_files {
-        disk.remove(FileName::Wal(*file_no))?;
+        disk.free(UnitId::Wal(*file_no))?;
     }
     for unit in &recovered.orphans {
         disk.free(*unit)?;

@@ -77,6 +77,8 @@ pub(super) struct State {
     durable_names: BTreeMap<FileName, usize>,
     pending: Vec<NameChange>,
     next_spare: u64,
+    /// Bytes of a WAL file, as far as anybody asked for one.
+    wal_bytes: usize,
     pub(super) space_max: Option<u64>,
     pub(super) calls: usize,
     pub(super) dies: Option<(usize, Death)>,
@@ -211,6 +213,7 @@ impl State {
     /// is one, with what that one holds behind the header.
     pub(super) fn create_wal(&mut self, file: &NewFile) -> Result<(), DiskError> {
         let size = file.size as usize;
+        self.wal_bytes = size;
         let spare = self.spares().find(|(_, len)| *len >= size);
         let spare = match spare {
             Some((spare, len)) => {
@@ -227,10 +230,11 @@ impl State {
         self.sync_folder(Folder::Wal)
     }
 
-    /// Keeps a WAL file for recycling, or removes it.
+    /// Keeps a WAL file for recycling, or removes it. One that was cut is not worth keeping.
     pub(super) fn give_back_wal(&mut self, file_no: FileNo) -> Result<(), DiskError> {
         let name = FileName::Wal(file_no);
-        if self.spares().count() < SPARES_MAX {
+        let is_whole = self.inode(name)?.len() >= self.wal_bytes;
+        if is_whole && self.spares().count() < SPARES_MAX {
             let spare = self.spare_name();
             self.rename(name, spare)?;
         } else {

@@ -174,11 +174,12 @@ impl<W: UnitWrite> UnitBuilder<W> {
         entry: RunEntry,
     ) -> Result<(), WriteFailed<W::Error>> {
         self.end_entry()?;
+        let extent_ended = std::mem::take(&mut self.extent_ended);
         let continues = self.extents.last().is_some_and(|(key, extent)| {
             let is_next = extent.last.0.checked_add(1) == Some(entry.base_offset.0);
             *key == entry.key && (is_next || origin.after_gap == AfterGap::SameExtent)
         });
-        if continues && !std::mem::take(&mut self.extent_ended) {
+        if continues && !extent_ended {
             self.grow_extent(&entry, origin.append_ms);
             if let Some((_, extent)) = self.extents.last_mut() {
                 extent.count += 1;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use wire::offset::Offset;
 use wire::time::{MonoMs, UnixMs};
 
+use broker_log::plain_records::PlainRecords;
 use broker_log::{
     Applied, Job, JobDone, Log, LogSettings, LogUsage, Now, Pace, PartitionKey, Proceed,
 };
@@ -109,7 +110,7 @@ impl World {
     }
 
     pub fn run(&mut self, job: Job) -> JobDone {
-        job.run(&mut self.disk, &mut Hurry)
+        job.run(&mut self.disk, &mut Hurry, &PlainRecords)
     }
 
     /// Two checkpoints, so that all space is given back that can be.

@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use broker_core::KafkaRecords;
-use broker_core::{DiskSpace, Image};
+use broker_core::{DiskSpace, Image, KafkaRecords};
 use broker_log::sim_disk::Death;
 use broker_log::{Job, JobDone, Pace, Proceed, Room};
 

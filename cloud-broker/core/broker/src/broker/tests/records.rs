@@ -9,12 +9,16 @@ use broker_kafka::generated::delete_records::{
 use broker_kafka::generated::describe_log_dirs::{
     DescribableLogDirTopic, DescribeLogDirsRequest, DescribeLogDirsResponse,
 };
+use broker_kafka::generated::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
 use broker_kafka::generated::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use broker_kafka::runtime::Text;
 use broker_kafka::{ApiKey, ErrorCode, Request, Response};
 use broker_log::Room;
+use wire::time::UnixMs;
 
 use super::{OK, lookups, values};
 use crate::DiskSpace;
@@ -122,6 +126,30 @@ impl Sim {
         }
     }
 
+    /// Both clocks go on.
+    fn passes(&mut self, ms: u64) {
+        self.wall = UnixMs(self.wall.0 + ms as i64);
+        self.wait_ms(ms);
+        // As often as maintenance wants to be called.
+        for _ in 0..3 {
+            self.wait_ms(0);
+        }
+    }
+
+    fn sets(&mut self, topic: &str, config: &str, value: &str) {
+        let resources = vec![AlterConfigsResource {
+            resource_type: 2,
+            resource_name: Text::from(topic),
+            configs: vec![AlterableConfig {
+                name: Text::from(config),
+                config_operation: 0,
+                value: Some(Text::from(value)),
+            }],
+        }];
+        let request = IncrementalAlterConfigsRequest { resources, validate_only: false };
+        self.admin(1, request.into());
+    }
+
     fn makes(&mut self, name: &str, policy: &str) {
         let topics = vec![CreatableTopic {
             name: Text::from(name),
@@ -170,7 +198,8 @@ fn a_deletion_that_takes_too_long_is_said_to_have() {
     let asked = sim.request(2, delete("t", &[(0, 1), (9, 0)]).into());
     let left = sim.request(2, delete("t", &[(0, 2)]).into());
     let gone = sim.asker(7);
-    let request = crate::KafkaRequest::prepare(2, delete("t", &[(0, 2)]).into()).unwrap();
+    let keyed = sim.broker.keyed_topics();
+    let request = crate::KafkaRequest::prepare(2, delete("t", &[(0, 2)]).into(), keyed).unwrap();
     sim.handle(Event::Kafka(gone, request));
     assert_eq!(sim.broker.stats().parked_answers, 3);
     sim.handle(Event::ClientGone(gone.client));
@@ -232,6 +261,11 @@ fn the_end_of_each_life_is_told() {
     sim.restart();
     sim.stores("t", &["c"]);
     let now = sim.broker.log.leader_epoch().0;
+    // A lookup tells the epoch of the record that it finds.
+    for (time, offset, epoch) in [(-2, 0, first), (1, 0, first), (-3, 0, first), (-1, 3, now)] {
+        let found = lookups::look_up(&mut sim, 10, time);
+        assert_eq!((found.offset, found.leader_epoch), (offset, epoch), "{time}");
+    }
     let mut end = |topic: &str, partition, current, epoch| {
         let request = epoch_end(topic, partition, current, epoch);
         match sim.admin(4, request.into()) {
@@ -284,4 +318,34 @@ fn sizes_of_partitions_are_told() {
     let all = sim.log_dirs(None);
     assert_eq!(told(&all)[0], of("t", 0, bytes));
     assert_eq!((all.results[0].total_bytes, all.results[0].usable_bytes), (100, i64::MAX));
+}
+
+#[test]
+fn records_expire_by_the_configs_of_their_topic() {
+    const DAY_MS: u64 = 86_400_000;
+    let mut sim = Sim::with_topic(0, "t");
+    sim.stores("t", &["a"]);
+    sim.passes(DAY_MS);
+    sim.stores("t", &["b"]);
+    sim.passes(6 * DAY_MS - 10_000);
+    assert_eq!(sim.reads("t", 0).1, 0, "the default is a week");
+    sim.passes(20_000);
+    assert_eq!(sim.reads("t", 1), (OK, 1, vec!["b".to_owned()]));
+    // Another setting counts from then on, and after a start.
+    sim.sets("t", "retention.ms", "-1");
+    sim.passes(30 * DAY_MS);
+    assert_eq!(sim.reads("t", 1).1, 1, "for ever");
+    sim.stores("t", &["c", "d"]);
+    sim.sets("t", "retention.bytes", &batch(&["d"], 1).len().to_string());
+    sim.restart();
+    sim.passes(1_000);
+    assert_eq!(sim.reads("t", 3), (OK, 3, vec!["d".to_owned()]));
+    assert_eq!(lookups::look_up(&mut sim, 10, -2).offset, 3);
+    let out_of_range = i16::from(ErrorCode::OffsetOutOfRange);
+    assert_eq!(sim.reads("t", 2).0, out_of_range);
+    // A topic that is only compacted keeps everything.
+    sim.sets("t", "cleanup.policy", "compact");
+    sim.sets("t", "retention.ms", "1");
+    sim.passes(30 * DAY_MS);
+    assert_eq!(sim.reads("t", 3).1, 3);
 }

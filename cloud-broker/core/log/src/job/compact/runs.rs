@@ -10,7 +10,7 @@ use crate::extent::Extent;
 use crate::ids::{PartitionKey, UnitId};
 use crate::slot::{RunEntry, SLOT_BYTES_MAX};
 use crate::store::UnitSource;
-use crate::unit::{ExtentEntries, ReadFailed, UnitMeta};
+use crate::unit::{ExtentEntries, ReadFailed, UnitMeta, first_bad};
 
 /// Entries that are read at a time: 48 KiB.
 const ENTRIES_PER_READ: u32 = 1024;
@@ -30,6 +30,7 @@ impl Run {
     pub(super) fn batches(&self) -> Result<Vec<WalkedBatch>, Damage> {
         let batches: Result<Vec<_>, _> = Walk::new(&self.entry, &self.bytes).collect();
         batches.map_err(|bad| {
+            let bad = first_bad(&self.entry, &self.bytes, bad);
             let pos = u64::from(self.entry.pos);
             let (from, to) = (pos + bad.at as u64, pos + u64::from(self.entry.len));
             self.damage(from, to, bad.base, self.entry.last_offset)

@@ -122,6 +122,35 @@ fn a_full_map_ends_the_pass_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn tombstones_of_a_batch_that_no_map_takes() {
+    let mut world = World::new();
+    world.limits.map_bytes = 0; // room for one key
+    world.policy.delete_retention_ms = 0;
+    world.append(&[&[(Some("a"), Some("1"))], &[(Some("b"), Some("1"))]]);
+    world.append(&[&[(Some("a"), None), (Some("b"), None)], &[(Some("c"), Some("1"))]]);
+    for cleaned in [1, 2, 3, 4] {
+        assert_eq!(world.compact().cleaned, cleaned);
+    }
+    // Of one batch, they were surveyed by two passes: nobody can say any more that nothing stayed of the first.
+    for _ in 0..2 {
+        assert_eq!(world.compact().next_horizon, None);
+        assert_eq!(world.offsets(), [2, 3, 4]);
+    }
+
+    let mut world = World::new();
+    world.policy.delete_retention_ms = 0;
+    world.append(&[&[(Some("a"), Some("1"))], &[(Some("b"), Some("1"))]]);
+    world.append(&[&[(Some("x"), Some("1")), (Some("a"), None), (Some("b"), None)]]);
+    world.append(&[&[(Some("c"), Some("1"))]]);
+    world.compact();
+    // With room for two, the first pass would survey one of them: it sets no horizon that the other would share.
+    world.cleaned = 2;
+    world.limits.map_bytes = 24 * 3;
+    let outcome = world.compact();
+    assert_eq!((outcome.cleaned, outcome.next_horizon), (4, None));
+}
+
+#[test]
 fn deleted_records_neither_stay_nor_come_back() {
     let mut world = World::new();
     world.append(&[&[(Some("a"), Some("1")), (Some("b"), Some("1")), (Some("c"), Some("1"))]]);
@@ -209,10 +238,10 @@ fn a_pass_that_ends_early_leaves_nothing_behind() {
 
 #[test]
 fn batches_that_cannot_be_read_stay_and_supersede_nothing() {
-    /// Finds that the first `walks` batches can be read, and no other; or rewrites none.
+    /// Finds that the first `walks` batches can be read, and no other; or that the partition's first cannot be rewritten.
     struct Unable {
         walks: Cell<usize>,
-        rewrites: bool,
+        rewrites_first: bool,
     }
     impl RecordRewriter for Unable {
         fn walk(
@@ -232,7 +261,11 @@ fn batches_that_cannot_be_read_stay_and_supersede_nothing() {
             keep: &[bool],
             horizon: Option<UnixMs>,
         ) -> Result<Vec<u8>, Unreadable> {
-            if self.rewrites { PlainRecords.rewrite(batch, keep, horizon) } else { Err(Unreadable) }
+            let is_first = batch.starts_with(&[0; 8]);
+            if is_first && !self.rewrites_first {
+                return Err(Unreadable);
+            }
+            PlainRecords.rewrite(batch, keep, horizon)
         }
     }
     let appended = |world: &mut World| {
@@ -246,12 +279,12 @@ fn batches_that_cannot_be_read_stay_and_supersede_nothing() {
     let mut world = World::new();
     appended(&mut world);
     // The survey reads all four batches; of the copy, none can be read: nothing goes.
-    world.compact_with(&Unable { walks: Cell::new(4), rewrites: true });
+    world.compact_with(&Unable { walks: Cell::new(4), rewrites_first: true });
     assert_eq!(world.offsets(), [0, 1, 2, 3, 4]);
     // Nothing that could not be read has superseded anything.
     let mut world = World::new();
     appended(&mut world);
-    world.compact_with(&Unable { walks: Cell::new(0), rewrites: true });
+    world.compact_with(&Unable { walks: Cell::new(0), rewrites_first: true });
     assert_eq!(world.offsets(), [0, 1, 2, 3, 4]);
 
     // A value that cannot be taken out of its batch keeps the tombstone behind it, although its horizon is over.
@@ -259,7 +292,7 @@ fn batches_that_cannot_be_read_stay_and_supersede_nothing() {
     world.append(&[&[(Some("b"), Some("1")), (Some("x"), Some("1"))], &[(Some("b"), None)]]);
     world.append(&[&[(Some("c"), Some("1"))]]);
     world.policy.delete_retention_ms = 0;
-    let unable = Unable { walks: Cell::new(usize::MAX), rewrites: false };
+    let unable = Unable { walks: Cell::new(usize::MAX), rewrites_first: false };
     for _ in 0..3 {
         world.compact_with(&unable);
         assert_eq!(world.offsets(), [0, 1, 2, 3]);

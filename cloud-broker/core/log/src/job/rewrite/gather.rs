@@ -5,10 +5,14 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::ids::UnitId;
+use crate::job::{Pace, Proceed};
 use crate::store::UnitSource;
 
 /// Read at a time at most, unless a run is longer, in bytes.
 const READ_BYTES_MAX: u64 = 4 << 20;
+
+/// Whoever holds the job back is asked after so much was read, in bytes.
+const PACED_BYTES: usize = 1 << 20;
 
 /// A hole between two runs that is rather read than skipped, in bytes.
 const HOLE_BYTES_MAX: u64 = 64 << 10;
@@ -32,22 +36,42 @@ impl Gathered {
     }
 }
 
-/// Reads all `runs`; with holes, at most twice their bytes. Names the unit that could not be read.
-pub(super) fn gather<S: UnitSource>(source: &mut S, runs: Vec<ToRead>) -> Result<Gathered, UnitId> {
+/// Why runs could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GatherFailed {
+    /// The process is about to end.
+    Stopped,
+    /// This unit could not be read.
+    Unreadable(UnitId),
+}
+
+/// Reads all `runs`; with holes, at most twice their bytes.
+pub(super) fn gather<S: UnitSource>(
+    source: &mut S,
+    pace: &mut dyn Pace,
+    runs: Vec<ToRead>,
+) -> Result<Gathered, GatherFailed> {
     let mut order: Vec<usize> = (0..runs.len()).collect();
     order.sort_by_key(|i| runs[*i]);
     let mut gathered = vec![Bytes::new(); runs.len()];
     let mut rest = &order[..];
+    let mut unpaced = 0;
     while let Some(first) = rest.first() {
         let (taken, range) = together(&runs, rest);
         let unit = runs[*first].unit;
-        let len = usize::try_from(range.end - range.start).map_err(|_| unit)?;
-        let bytes = source.read_at(unit, range.start, len).map_err(|_| unit)?;
+        let unreadable = GatherFailed::Unreadable(unit);
+        let len = usize::try_from(range.end - range.start).map_err(|_| unreadable)?;
+        let bytes = source.read_at(unit, range.start, len).map_err(|_| unreadable)?;
         if bytes.len() != len {
-            return Err(unit);
+            return Err(unreadable);
+        }
+        unpaced += len;
+        if unpaced >= PACED_BYTES && pace.read(std::mem::take(&mut unpaced)) == Proceed::Stop {
+            return Err(GatherFailed::Stopped);
         }
         for i in &rest[..taken] {
-            let start = usize::try_from(u64::from(runs[*i].pos) - range.start).map_err(|_| unit)?;
+            let start = usize::try_from(u64::from(runs[*i].pos) - range.start);
+            let start = start.map_err(|_| unreadable)?;
             gathered[*i] = bytes.slice(start..start + runs[*i].len as usize);
         }
         rest = &rest[taken..];
@@ -88,6 +112,15 @@ mod tests {
     #[derive(Default)]
     struct Notes(Vec<(UnitId, u64, usize)>);
 
+    /// Never holds a job back.
+    struct AtOnce;
+
+    impl Pace for AtOnce {
+        fn wrote(&mut self, _: usize) -> Proceed {
+            Proceed::Go
+        }
+    }
+
     fn byte_at(unit: UnitId, pos: u64) -> u8 {
         let salt = if unit == UnitId::Unit(UnitNo(1)) { 7 } else { 0 };
         (pos * 31 + (pos >> 8) + salt) as u8
@@ -108,7 +141,7 @@ mod tests {
             .iter()
             .map(|(unit, pos, len)| ToRead { unit: *unit, pos: *pos, len: *len })
             .collect();
-        let gathered = gather(&mut notes, runs.clone()).unwrap();
+        let gathered = gather(&mut notes, &mut AtOnce, runs.clone()).unwrap();
         for (i, run) in runs.iter().enumerate() {
             let pos = u64::from(run.pos);
             let wanted: Vec<u8> =

@@ -30,6 +30,9 @@ const BEGIN: i64 = 1_700_000_000_000;
 /// WAL files that are kept ready.
 const READY_FILES: usize = 2;
 
+/// Bytes of the disk that nothing is appended into: what the next start needs.
+const FLOOR_BYTES: u64 = 3 * (64 << 10);
+
 /// Small enough that a short workload fills many files, leaves the tail behind and has units rewritten.
 pub fn tiny() -> LogSettings {
     LogSettings {
@@ -77,8 +80,8 @@ pub struct World {
     names: u64,
     /// Appends that the log turned away for now.
     pub turned_away: usize,
-    /// Whether jobs may find no space.
-    pub is_full: bool,
+    /// Bytes of the disk.
+    space_max: Option<u64>,
     /// What jobs found damaged.
     pub damage: Vec<Damage>,
     trace: u64,
@@ -110,7 +113,7 @@ impl World {
             next_topic: 2,
             names: 0,
             turned_away: 0,
-            is_full: false,
+            space_max: None,
             damage: Vec::new(),
             trace: 0xcbf2_9ce4_8422_2325,
             lines: settings::number("CULVERT_LOG_TRACE").map(|_| Vec::new()),
@@ -120,13 +123,6 @@ impl World {
     /// What has happened, as one number.
     pub fn trace(&self) -> u64 {
         self.trace
-    }
-
-    /// What has happened, if `CULVERT_LOG_TRACE` is set.
-    pub fn print(&self) {
-        for line in self.lines.iter().flatten() {
-            println!("{line}");
-        }
     }
 
     pub fn is_up(&self) -> bool {
@@ -191,6 +187,8 @@ impl World {
         self.note(format_args!("life {life} begins"));
         self.look_at_room()?;
         self.check_everything();
+        // The clock is right when a process begins; what it shows later may be wrong for a moment.
+        self.pass(0);
         for (key, sent) in lost {
             self.clients_ask_again(key, &sent);
         }
@@ -214,10 +212,22 @@ impl World {
         self.note(format_args!("dies"));
     }
 
+    /// The disk is so large from now on.
+    ///
+    /// # Errors
+    /// If the process dies.
+    pub fn set_space(&mut self, bytes_max: Option<u64>) -> Result<(), DiskError> {
+        self.space_max = bytes_max;
+        self.disk.set_space(bytes_max);
+        if self.log.is_some() { self.look_at_room() } else { Ok(()) }
+    }
+
     /// Says how much space there is.
     pub fn look_at_room(&mut self) -> Result<(), DiskError> {
         let ready_files = self.disk.prepare(READY_FILES, self.settings.wal_file_bytes)?;
-        self.log_mut().set_room(Room { ready_files, below_floor: false });
+        let free = self.space_max.map(|max| max.saturating_sub(self.disk.used()));
+        let below_floor = free.is_some_and(|free| free < FLOOR_BYTES);
+        self.log_mut().set_room(Room { ready_files, below_floor });
         Ok(())
     }
 
@@ -231,5 +241,14 @@ impl World {
         let offsets = self.log().offsets(key).unwrap();
         let len = offsets.high_watermark.0 - offsets.log_start.0;
         Offset(offsets.log_start.0 + len * per_mille / 1000)
+    }
+}
+
+/// A world that ends early shows what has happened, if `CULVERT_LOG_TRACE` is set.
+impl Drop for World {
+    fn drop(&mut self) {
+        for line in self.lines.iter().flatten() {
+            println!("{line}");
+        }
     }
 }

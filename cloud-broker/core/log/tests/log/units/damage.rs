@@ -6,6 +6,7 @@ use bytes::Bytes;
 use wire::offset::Offset;
 use wire::time::UnixMs;
 
+use broker_log::plain_records::PlainRecords;
 use broker_log::sim_disk::{DiskError, FileName, SimDisk, UnitDraft};
 use broker_log::store::{CheckpointId, CheckpointStore, UnitSource, UnitStore};
 use broker_log::{
@@ -394,7 +395,7 @@ fn a_unit_with_a_bad_sector_is_left_out_and_stays() {
     let job = RewriteJob { unit_bytes: 4 << 20, ..world.rewrite_job(&[good, bad]) };
     let first_unit = job.first_unit;
     let mut store = BadSector { disk: world.disk.clone(), unit: bad, bytes: pos..pos + 1 };
-    let done = Job::Rewrite(job).run(&mut store, &mut AtOnce);
+    let done = Job::Rewrite(job).run(&mut store, &mut AtOnce, &PlainRecords);
     let JobDone::Rewritten { inputs, made, damaged } = done else {
         panic!("the other one can be rewritten: {done:?}");
     };

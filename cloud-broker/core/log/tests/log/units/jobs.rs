@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use wire::offset::Offset;
 use wire::time::UnixMs;
 
+use broker_log::plain_records::PlainRecords;
 use broker_log::sim_disk::{FileName, Trouble};
 use broker_log::{
     FileNo, FreeJob, Job, JobDone, Lane, Pace, PartitionKey, Proceed, SealJob, SlotNo,
@@ -294,14 +295,16 @@ fn a_job_that_does_not_come_to_its_end_leaves_nothing_behind() {
     };
     let (mut world, job) = fresh();
     let mut whole = Writes(usize::MAX);
-    let JobDone::Rewritten { made, .. } = Job::Rewrite(job).run(&mut world.disk, &mut whole) else {
+    let JobDone::Rewritten { made, .. } =
+        Job::Rewrite(job).run(&mut world.disk, &mut whole, &PlainRecords)
+    else {
         panic!("good units can be rewritten");
     };
     assert!(made.units.len() > 3);
     let writes = usize::MAX - whole.0;
     for stop_at in 0..writes {
         let (mut world, job) = fresh();
-        let done = Job::Rewrite(job).run(&mut world.disk, &mut Writes(stop_at));
+        let done = Job::Rewrite(job).run(&mut world.disk, &mut Writes(stop_at), &PlainRecords);
         let JobDone::Failed { lane: Lane::Compaction, error, .. } = done else {
             panic!("it was stopped: {done:?}");
         };
@@ -312,7 +315,7 @@ fn a_job_that_does_not_come_to_its_end_leaves_nothing_behind() {
     for space in [0, 4_000, 20_000] {
         let (mut world, job) = fresh();
         world.disk.set_space(Some(world.disk.used() + space));
-        error(Job::Rewrite(job.clone()).run(&mut world.disk, &mut AtOnce));
+        error(Job::Rewrite(job.clone()).run(&mut world.disk, &mut AtOnce, &PlainRecords));
         assert_eq!(unit_names(&world), []);
         world.disk.set_space(None);
         let done = world.run(Job::Rewrite(job));
@@ -358,4 +361,50 @@ fn what_is_given_back_is_gone() {
         let is_left = |name: &FileName| matches!(name, FileName::Unit(_) | FileName::Wal(_));
         assert!(!left.iter().any(is_left), "{left:?}");
     }
+}
+
+#[test]
+fn an_extent_does_not_hold_what_was_appended_hours_apart() {
+    const HOUR: i64 = 60 * 60 * 1000;
+    let mut world = World::new();
+    let mut ids = Vec::new();
+    for file in 0..5_i64 {
+        let batches = vec![write(key(0, 0), file as u64, 90), write(key(0, 1), 9, 90)];
+        let job = world.wal_file(vec![(file * 4 * HOUR, batches)]);
+        ids.push(world.seal(job).units[0].id);
+    }
+    let done = world.run(Job::Rewrite(world.rewrite_job(&ids)));
+    let JobDone::Rewritten { inputs, made, .. } = done else {
+        panic!("good units can be rewritten: {done:?}");
+    };
+    let extents: Vec<_> = made
+        .extents
+        .iter()
+        .map(|(key, e)| (key.partition.0, e.base.0, e.last.0, e.max_append_ms.0 / HOUR))
+        .collect();
+    let of = |key| [(key, 0, 1, 4), (key, 2, 3, 12), (key, 4, 4, 16)];
+    assert_eq!(extents, [of(0), of(1)].concat());
+    world.swap(&inputs, &made);
+    world.check();
+}
+
+#[test]
+fn a_job_is_stopped_while_it_reads_too() {
+    struct NoReads;
+    impl Pace for NoReads {
+        fn wrote(&mut self, _: usize) -> Proceed {
+            panic!("nothing is written before the first runs were read");
+        }
+        fn read(&mut self, bytes: usize) -> Proceed {
+            assert!(bytes >= 1 << 20);
+            Proceed::Stop
+        }
+    }
+    let mut world = World::new();
+    let batches = (0..3).map(|n| write(key(0, 0), n, 1 << 20)).collect();
+    let job = world.wal_file_of(vec![(1, batches)], 4 << 20);
+    let sealed = world.seal(job).units[0].id;
+    let job = Job::Rewrite(world.rewrite_job(&[sealed]));
+    assert_eq!(error(job.run(&mut world.disk, &mut NoReads, &PlainRecords)), "stopped");
+    assert_eq!(unit_names(&world), []);
 }

@@ -200,3 +200,23 @@ fn search(
     }
     None
 }
+
+#[test]
+fn of_equally_late_runs_the_first_is_found() {
+    let mut world = World::new();
+    let write =
+        |timestamp| Write { key: key(0, 0), gap: 0, epoch: 0, bytes: bytes_of(1, 1, 9, timestamp) };
+    let slots = [3, 8, 8, 5, 8].map(|timestamp| (1, vec![write(timestamp)]));
+    let job = world.wal_file(slots.to_vec());
+    world.seal(job);
+    let extents = world.extents[&key(0, 0)].clone();
+    for (what, from, wanted) in [
+        (SearchFor::Greatest, 0, 1),
+        (SearchFor::Greatest, 2, 2),
+        (SearchFor::AtLeast(UnixMs(4)), 0, 1),
+        (SearchFor::AtLeast(UnixMs(4)), 3, 3),
+    ] {
+        let found = search(&mut world, (key(0, 0), &extents), Offset(from), what);
+        assert_eq!(found.unwrap().base, Offset(wanted), "{what:?} from {from}");
+    }
+}

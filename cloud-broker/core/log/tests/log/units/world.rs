@@ -8,6 +8,7 @@ use wire::offset::{LeaderEpoch, Offset};
 use wire::record_batch::{RecordBatchHeader, assign_place};
 use wire::time::UnixMs;
 
+use broker_log::plain_records::PlainRecords;
 use broker_log::sim_disk::{SimDisk, write};
 use broker_log::{
     BatchToPlace, Extent, ExtentRead, FileNo, FirstBatch, Job, JobDone, LiveExtent, Made, NewFile,
@@ -162,7 +163,7 @@ impl World {
     }
 
     pub fn run(&mut self, job: Job) -> JobDone {
-        job.run(&mut self.disk, &mut AtOnce)
+        job.run(&mut self.disk, &mut AtOnce, &PlainRecords)
     }
 
     /// Seals a file and takes its extents.

@@ -1,9 +1,11 @@
 //! Bytes that are not what was written, and batches that nobody should have written.
 
 use wire::record_batch::{HEADER_BYTES, RecordBatchHeader, crc32c};
+use wire::time::UnixMs;
 
 use super::super::{JobDone, Lane, run_within};
 use super::world::{KEY, SECOND, Unhurried, World};
+use crate::compaction::{COMPACTED_BATCH_RECORDS_MAX, KeyedRecord, RecordRewriter, Unreadable};
 use crate::plain_records::PlainRecords;
 use crate::sim_disk::FileName;
 
@@ -42,9 +44,8 @@ fn every_flipped_byte_of_a_batch_is_reported_and_costs_nothing_but_its_batches()
         assert_eq!((damage.key, damage.unit), (KEY, unit));
         assert!((damage.from..damage.to).contains(&(at as u64)), "byte {at}: {damage}");
         // What was found was kept, byte for byte.
-        let made = world.disk.content(FileName::from(world.extents[0].0.unit)).unwrap();
         let found = &before[damage.from as usize..damage.to as usize];
-        assert!(made.windows(found.len()).any(|window| window == found), "byte {at}");
+        assert!(world.holds(found), "byte {at}");
 
         let offsets = world.readable();
         assert!(offsets.contains(&1) && offsets.contains(&7), "byte {at}: {offsets:?}");
@@ -104,13 +105,14 @@ fn forged(mut batch: Vec<u8>, forge: impl Fn(&mut [u8])) -> Vec<u8> {
 
 #[test]
 fn batches_that_are_odd_stay_and_supersede_nothing() {
-    // Where the first record's offset delta and the second record's length lie: each record is of 17 bytes.
     let first_delta = HEADER_BYTES + 3;
+    // A record begins with its length, attributes and time, of one byte each; the first length is zigzag.
+    let second_delta = |batch: &[u8]| HEADER_BYTES + 1 + usize::from(batch[HEADER_BYTES] >> 1) + 3;
     let forges: [(&str, &dyn Fn(&mut [u8])); 6] = [
         ("of a transaction", &|batch| batch[22] |= RecordBatchHeader::TRANSACTIONAL as u8),
         ("a marker", &|batch| batch[22] |= RecordBatchHeader::CONTROL as u8),
         ("two records at one offset", &|batch| batch[first_delta] = 2),
-        ("a record behind the last", &|batch| batch[first_delta] = 4),
+        ("a record behind the last", &|batch| batch[second_delta(batch)] = 4),
         ("a record before the first", &|batch| batch[first_delta] = 1),
         ("a record cut short", &|batch| batch[HEADER_BYTES] += 2),
     ];
@@ -123,28 +125,95 @@ fn batches_that_are_odd_stay_and_supersede_nothing() {
         world.append(&[&[(Some("c"), Some("1"))], &[(Some("c"), Some("2"))]]);
         let outcome = world.compact();
         assert_eq!((outcome.cleaned, outcome.damaged.len()), (6, 0), "{what}");
-        let made = world.disk.content(FileName::from(world.extents[0].0.unit)).unwrap();
-        assert!(made.windows(batch.len()).any(|window| window == batch), "{what}");
-        let entry_count = world.extents.iter().map(|(extent, _)| extent.count).sum::<u32>();
-        assert!(entry_count >= 2);
-        let batches = world.batches();
-        let spans: Vec<_> = batches.iter().map(|(base, last, _)| (*base, *last)).collect();
-        assert_eq!(spans, [(0, 1), (2, 3), (5, 5)], "{what}");
-        assert_eq!(batches[0].2, 2, "{what}: both of the older ones");
+        assert!(world.holds(&batch), "{what}");
+        let (older, odd) = ((0, 1, 2), (2, 3, 2));
+        assert_eq!(world.batches(), [older, odd, (5, 5, 1)], "{what}");
+
+        // What is newer supersedes what is older, and not what nobody can read.
+        world.append(&[&[(Some("a"), Some("3")), (Some("b"), Some("3")), (Some("c"), Some("3"))]]);
+        world.compact();
+        assert!(world.holds(&batch), "{what}");
+        assert_eq!(world.batches(), [odd, (6, 8, 3)], "{what}");
+        world.log_start = 4;
+        world.compact();
+        assert_eq!(world.batches(), [(6, 8, 3)], "{what}");
+    }
+}
+
+#[test]
+fn no_tombstone_goes_that_may_have_a_value_in_a_transaction() {
+    let mut world = World::new();
+    world.policy.delete_retention_ms = 0;
+    let batch = world.batch(&[(Some("a"), Some("1"))]);
+    let batch = forged(batch, |batch| batch[22] |= RecordBatchHeader::TRANSACTIONAL as u8);
+    world.append_built(&[batch]);
+    world.append(&[&[(Some("a"), None)], &[(Some("b"), Some("1"))]]);
+    for _ in 0..3 {
+        assert_eq!(world.compact().next_horizon, None);
+        assert_eq!(world.offsets(), [0, 1, 2]);
     }
 }
 
 #[test]
 fn more_records_than_are_remembered_stay() {
+    /// Finds as many records of one key as the batch says.
+    struct Many;
+    impl RecordRewriter for Many {
+        fn walk(
+            &self,
+            batch: &[u8],
+            show: &mut dyn FnMut(KeyedRecord<'_>),
+        ) -> Result<(), Unreadable> {
+            let header = RecordBatchHeader::parse(batch).unwrap();
+            for delta in 0..header.record_count {
+                let offset = header.base_offset.plus(delta);
+                show(KeyedRecord { offset, key: Some(b"a"), is_tombstone: false });
+            }
+            Ok(())
+        }
+
+        fn rewrite(&self, _: &[u8], _: &[bool], _: Option<UnixMs>) -> Result<Vec<u8>, Unreadable> {
+            Err(Unreadable)
+        }
+    }
+    for (count, left) in [(1_000, 1), (COMPACTED_BATCH_RECORDS_MAX + 1, 2)] {
+        let mut world = World::new();
+        world.append(&[&[(Some("a"), Some("1"))]]);
+        let batch = world.batch(&[(Some("a"), Some("2"))]);
+        world.append_built(&[forged(batch, |batch| {
+            batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+            batch[57..61].copy_from_slice(&count.to_be_bytes());
+        })]);
+        world.compact_with(&Many);
+        assert_eq!(world.batches().len(), left);
+    }
+}
+
+#[test]
+fn a_batch_that_would_change_its_place_stays() {
+    struct Moves;
+    impl RecordRewriter for Moves {
+        fn walk(
+            &self,
+            batch: &[u8],
+            show: &mut dyn FnMut(KeyedRecord<'_>),
+        ) -> Result<(), Unreadable> {
+            PlainRecords.walk(batch, show)
+        }
+
+        fn rewrite(
+            &self,
+            batch: &[u8],
+            keep: &[bool],
+            horizon: Option<UnixMs>,
+        ) -> Result<Vec<u8>, Unreadable> {
+            let mut moved = PlainRecords.rewrite(batch, keep, horizon)?;
+            moved[7] += 1;
+            Ok(moved)
+        }
+    }
     let mut world = World::new();
-    world.append(&[&[(Some("a"), Some("1"))]]);
-    let batch = world.batch(&[(Some("a"), Some("2"))]);
-    let count = crate::compaction::COMPACTED_BATCH_RECORDS_MAX + 1;
-    let batch = forged(batch, |batch| {
-        batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
-        batch[57..61].copy_from_slice(&count.to_be_bytes());
-    });
-    world.append_built(&[batch]);
-    world.compact();
-    assert_eq!(world.batches().len(), 2);
+    world.append(&[&[(Some("a"), Some("1")), (Some("b"), Some("1"))], &[(Some("a"), Some("2"))]]);
+    world.compact_with(&Moves);
+    assert_eq!(world.batches(), [(0, 1, 2), (2, 2, 1)]);
 }

@@ -33,11 +33,16 @@ fn append(world: &mut World, rng: &mut Rng) {
         }
         batches.push(records);
     }
-    let borrowed: Vec<Vec<_>> = batches
-        .iter()
-        .map(|records| records.iter().map(|(k, v)| (k.as_deref(), v.as_deref())).collect())
-        .collect();
-    world.append(&borrowed.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let built = batches.iter().map(|records| {
+        let records: Vec<_> = records.iter().map(|(k, v)| (k.as_deref(), v.as_deref())).collect();
+        world.batch(&records)
+    });
+    let built: Vec<_> = built.collect();
+    if rng.below(2) == 0 {
+        world.append_built(&built);
+    } else {
+        world.append_sealed(&built);
+    }
 }
 
 /// Everything that must be so after a pass.

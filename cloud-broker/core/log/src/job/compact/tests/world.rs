@@ -18,10 +18,12 @@ use super::super::{
 use crate::batch_cut::FirstBatch;
 use crate::compaction::RecordRewriter;
 use crate::extent::Extent;
-use crate::ids::{PartitionKey, SlotNo, TopicNo, UnitNo};
+use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo, UnitNo};
+use crate::job::{Job, SealJob, UnitRun};
 use crate::plain_records::PlainRecords;
 use crate::policy::CompactPolicy;
-use crate::sim_disk::{DiskError, SimDisk};
+use crate::sim_disk::{DiskError, FileName, SimDisk};
+use crate::slot::{RunEntry, RunFlags};
 use crate::unit::{ExtentRead, ReadFailed, UnitMeta};
 
 pub(super) const KEY: PartitionKey = PartitionKey { topic_no: TopicNo(3), partition: Partition(1) };
@@ -144,6 +146,44 @@ impl World {
         self.extents.extend(placed);
     }
 
+    /// As [`Self::append_built`], into a sealed WAL file, where other things lie between the batches.
+    pub(super) fn append_sealed(&mut self, batches: &[Vec<u8>]) {
+        let (mut body, mut runs) = (Vec::new(), Vec::new());
+        for batch in batches {
+            let header = RecordBatchHeader::parse(batch).unwrap();
+            body.extend_from_slice(&[0xee; 100]);
+            runs.push(UnitRun {
+                entry: RunEntry {
+                    key: KEY,
+                    leader_epoch: header.leader_epoch,
+                    pos: body.len() as u32,
+                    len: batch.len() as u32,
+                    batches: 1,
+                    flags: RunFlags::of(&header),
+                    base_offset: header.base_offset,
+                    last_offset: header.base_offset.plus(header.last_offset_delta),
+                    max_timestamp: header.max_timestamp,
+                },
+                append_ms: UnixMs(self.now),
+                setsum: 0,
+            });
+            body.extend_from_slice(batch);
+        }
+        let file_no = FileNo(self.next_unit.0);
+        let (first_slot, end_slot) = (SlotNo(file_no.0), SlotNo(file_no.0 + 1));
+        let slots_end = body.len() as u64;
+        self.disk.put_file(file_no, body);
+        let size = slots_end;
+        let job = SealJob { file_no, first_slot, end_slot, slots_end, size, setsum: 0, runs };
+        let JobDone::Sealed(made) =
+            Job::Seal(job).run(&mut self.disk, &mut Unhurried, &PlainRecords)
+        else {
+            panic!("not sealed");
+        };
+        let placed = self.place(&made);
+        self.extents.extend(placed);
+    }
+
     /// The records that the broker stamped bear its time.
     pub(super) fn append_stamped(&mut self, records: &[(Option<&str>, Option<&str>)]) {
         let mut batch = self.batch(records);
@@ -237,6 +277,12 @@ impl World {
             }
         }
         found.into_iter().map(|(said, _)| said.offset).collect()
+    }
+
+    /// Whether these bytes are in the first unit.
+    pub(super) fn holds(&self, bytes: &[u8]) -> bool {
+        let unit = self.disk.content(FileName::from(self.extents[0].0.unit)).unwrap();
+        unit.windows(bytes.len()).any(|window| window == bytes)
     }
 
     /// First offset, last offset and records of each batch.

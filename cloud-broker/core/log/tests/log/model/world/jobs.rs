@@ -1,5 +1,6 @@
 //! Jobs of the engine: taken, run and given back at moments of their own.
 
+use broker_log::plain_records::PlainRecords;
 use broker_log::sim_disk::{DiskError, Trouble};
 use broker_log::{Job, JobDone, Pace, Proceed};
 
@@ -63,7 +64,7 @@ impl World {
         if let Some((calls, trouble)) = fails {
             self.disk.fail_after(calls, trouble);
         }
-        let done = job.run(&mut self.disk, &mut Steps(pace));
+        let done = job.run(&mut self.disk, &mut Steps(pace), &PlainRecords);
         self.disk.stop_failing();
         if self.disk.is_dead() {
             return Err(DiskError::Died);
@@ -71,7 +72,7 @@ impl World {
         if let JobDone::Failed { doing, error, .. } = &done {
             let failed = format!("{name} failed {doing}: {error}");
             self.note(format_args!("{failed}"));
-            let may_fail = fails.is_some() || pace < u64::MAX || self.is_full;
+            let may_fail = fails.is_some() || pace < u64::MAX || self.space_max.is_some();
             assert!(may_fail, "{failed}");
         } else {
             self.note(format_args!("{name} is done"));
@@ -113,8 +114,10 @@ impl World {
     /// If the process dies.
     pub fn stop(&mut self) -> Result<(), DiskError> {
         self.log_mut().request_checkpoint();
-        for _ in 0..50 {
+        // A lane in which something failed rests for a while.
+        for _ in 0..100 {
             self.commit()?;
+            self.pass(1_000);
             self.take_job();
             self.run_job(0, u64::MAX, None)?;
             self.end_job(0);
@@ -122,7 +125,7 @@ impl World {
                 return Ok(());
             }
         }
-        Ok(())
+        panic!("an orderly end comes to an end: {:?}", self.jobs);
     }
 
     /// Runs jobs until there is nothing to do; time goes by as far as it must.

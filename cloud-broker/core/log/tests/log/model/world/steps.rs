@@ -158,7 +158,7 @@ impl World {
         part.start_max = part.start_max.max(before.0);
         match deleted.answer_after {
             Some(id) => self.deletions.push((id, key, before.0)),
-            None => {}
+            None => part.deleted = before.0,
         }
         self.note(format_args!("{key:?} is deleted below {before}"));
     }

@@ -1,0 +1,114 @@
+//! `culvert log dump` on a broker's own files: while it writes them, when it has ended, and when a bit has flipped.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use e2e::{Launch, PATIENCE, Process, Site, Stage, Tested, Tool, run_tool, scenario};
+use serde_json::Value;
+
+/// Small, so that a few records fill several.
+const WAL_FILE_BYTES: &str = "262144";
+
+/// Records of a kilobyte; the files hold a few hundred of them.
+const RECORDS: usize = 2_000;
+
+fn dump(stage: &Stage, flags: &[&str]) -> Result<Process> {
+    let folder = stage.path("broker");
+    let mut launch = Launch::new(stage, Tested::Culvert)?.arg("log").arg("dump");
+    launch = launch.arg(folder.to_str().context("a path that is text")?).arg("--json");
+    for flag in flags {
+        launch = launch.arg(flag);
+    }
+    launch.spawn()
+}
+
+/// The exit code and the objects that it prints.
+fn dumped(stage: &Stage, flags: &[&str]) -> Result<(i32, Vec<Value>)> {
+    let mut process = dump(stage, flags)?;
+    let code = process.wait(PATIENCE)?.code().context("an exit code")?;
+    ensure!(code != 2, "{}", process.log());
+    let output = process.output();
+    let lines: serde_json::Result<_> = output.lines().map(serde_json::from_str).collect();
+    Ok((code, lines?))
+}
+
+fn of<'a>(objects: &'a [Value], name: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|object| object["type"] == name).collect()
+}
+
+fn check_intact(stage: &Stage, when: &str) -> Result<()> {
+    let (code, objects) = dumped(stage, &["--verify"])?;
+    let damage = of(&objects, "damage");
+    ensure!(code == 0 && damage.is_empty(), "{when}: {damage:?}");
+    Ok(())
+}
+
+/// A record for each line.
+fn produce_lines(site: &Site<'_>, lines: &str) -> Result<()> {
+    let (broker, file) = (site.kafka().to_string(), site.stage.path("lines"));
+    std::fs::write(&file, lines)?;
+    let file = file.to_str().context("a path that is text")?;
+    let arguments = ["-P", "-b", &broker, "-t", "plain", "-X", "acks=-1", "-l", file];
+    let output = run_tool("kcat", &arguments, PATIENCE)?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && !complaint.contains("failed"), "kcat: {complaint}");
+    Ok(())
+}
+
+fn flip(path: &Path, pos: u64) -> Result<()> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, pos)?;
+    byte[0] ^= 1;
+    Ok(file.write_all_at(&byte, pos)?)
+}
+
+#[test]
+fn it_reads_what_a_broker_writes_and_finds_what_a_disk_changes() {
+    scenario(&[Tool::Kcat], |stage| {
+        let site = Site::new(stage)?;
+        let launch =
+            || Ok::<_, anyhow::Error>(site.broker()?.flag("--wal-file-bytes", WAL_FILE_BYTES));
+        let mut broker = launch()?.start()?;
+        let line = "x".repeat(1_000);
+        for batch in 0..4 {
+            produce_lines(&site, &[&*line; RECORDS / 4].join("\n"))?;
+            check_intact(stage, &format!("while it runs, {batch}"))?;
+        }
+        // A second life, after an end that nobody announced.
+        broker.kill()?;
+        check_intact(stage, "after a kill")?;
+        let mut broker = launch()?.start()?;
+        produce_lines(&site, "last")?;
+        broker.interrupt()?;
+        broker.wait(PATIENCE)?;
+        check_intact(stage, "after an orderly end")?;
+
+        let (code, objects) = dumped(stage, &["--records"])?;
+        ensure!(code == 0, "{:?}", of(&objects, "damage"));
+        let mut values: Vec<_> = of(&objects, "record");
+        values.retain(|record| record["value"] == *line);
+        let mut offsets: Vec<_> = values.iter().map(|record| record["offset"].as_u64()).collect();
+        offsets.sort_unstable();
+        offsets.dedup();
+        ensure!(offsets.len() == RECORDS, "{} of {RECORDS} records", offsets.len());
+
+        let batches = of(&objects, "batch");
+        let batch = batches.first().context("a batch")?;
+        let (file, pos, len) = (&batch["file"], &batch["pos"], &batch["len"]);
+        let file = file.as_str().context("a file")?;
+        let middle = pos.as_u64().context("pos")? + len.as_u64().context("len")? / 2;
+        flip(&stage.path("broker").join(file), middle)?;
+        let (code, objects) = dumped(stage, &["--verify"])?;
+        let damage = of(&objects, "damage");
+        ensure!(code == 1 && !damage.is_empty(), "nothing found at {middle} of {file}");
+        for damage in damage {
+            let (from, to) = (damage["from"].as_u64(), damage["to"].as_u64());
+            let is_it = from <= Some(middle) && Some(middle) < to && damage["file"] == *file;
+            ensure!(is_it, "{middle} of {file} is damaged, not {damage}");
+        }
+        Ok(())
+    });
+}
