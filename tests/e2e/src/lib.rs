@@ -21,6 +21,7 @@ mod settings;
 mod shim;
 mod site;
 mod stage;
+mod storage_load;
 mod tools;
 mod wait;
 
@@ -41,5 +42,6 @@ pub use settings::{Settings, Tested};
 pub use shim::SyncShim;
 pub use site::{Site, up, wait_until_delivered};
 pub use stage::{Stage, scenario};
+pub use storage_load::{LoadTopic, StorageLedger, StorageLoad};
 pub use tools::{CONFLUENT_KAFKA_CLIENT, Tool, confluent_kafka, kafka_tool, run_tool};
 pub use wait::{PATIENCE, until};

@@ -15,6 +15,7 @@ mod outage;
 mod settings;
 mod shutdown;
 mod spool_full;
+mod storage_kill;
 mod sync_faults;
 mod tail;
 mod up;
