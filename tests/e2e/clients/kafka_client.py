@@ -3,6 +3,10 @@
     kafka_client.py produce BROKER TOPIC    each line of the input, idempotently; prints "VALUE PARTITION OFFSET" for each
                                             that is acknowledged, and ends with the input once all are
     kafka_client.py delete BROKER TOPIC     deletes the topic
+    kafka_client.py fill BROKER TOPIC FROM COUNT
+                                            records with the numbers FROM and on, each a number, a colon and 10 kB of filler,
+                                            one at a time and without a second try; prints "FIRST-FREE-NUMBER ERROR", the
+                                            error that the first one met which was refused, or "-"
     kafka_client.py topics BROKER           makes, describes and deletes a topic; prints what it is told
 """
 
@@ -44,6 +48,32 @@ def produce(broker, topic):
     return 1 if failed or left else 0
 
 
+def fill(broker, topic, first, count):
+    producer = Producer({
+        "bootstrap.servers": broker,
+        "acks": "all",
+        "linger.ms": 0,
+        "retries": 0,
+        "message.timeout.ms": 20_000,
+    })
+    errors = []
+
+    def delivered(error, _message):
+        if error is not None:
+            errors.append(error.name())
+
+    number = int(first)
+    end = number + int(count)
+    while number < end:
+        producer.produce(topic, f"{number}:" + "z" * 10_000, on_delivery=delivered)
+        producer.flush(TIMEOUT_S)
+        if errors:
+            break
+        number += 1
+    print(number, *errors or "-")
+    return 0
+
+
 def delete(broker, topic):
     # The futures die with the client, so it has a name.
     admin = AdminClient({"bootstrap.servers": broker})
@@ -79,4 +109,5 @@ def topics(broker):
 
 
 if __name__ == "__main__":
-    sys.exit({"delete": delete, "produce": produce, "topics": topics}[sys.argv[1]](*sys.argv[2:]))
+    commands = {"delete": delete, "fill": fill, "produce": produce, "topics": topics}
+    sys.exit(commands[sys.argv[1]](*sys.argv[2:]))

@@ -4,6 +4,7 @@
 mod bad_input;
 mod consumer_groups;
 mod device_batches;
+mod disk_full;
 mod firmware;
 mod idempotence;
 mod kafka_clients;
