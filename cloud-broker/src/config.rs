@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use broker_coordinator::OFFSETS_TOPIC;
-use broker_core::TOPIC_PARTITIONS_MAX;
+use broker_core::{RetentionDefaults, TOPIC_PARTITIONS_MAX};
 use broker_log::SLOT_BYTES_MAX;
 use thiserror::Error;
 use wire::limits::{DEFAULT_TOPIC, UPLINK_FRAME_BYTES_MAX, is_topic_name};
@@ -68,6 +68,12 @@ process::layered! {
         offsets_retention_minutes: u64 = "CULVERT_BROKER_OFFSETS_RETENTION_MINUTES",
         /// How long an empty consumer group waits for more members after its first one, in milliseconds.
         group_initial_rebalance_delay_ms: u64 = "CULVERT_BROKER_GROUP_INITIAL_REBALANCE_DELAY_MS",
+        /// How long records are kept of topics that do not set retention.ms, in milliseconds; -1: for ever.
+        #[arg(allow_negative_numbers = true)]
+        log_retention_ms: i64 = "CULVERT_BROKER_LOG_RETENTION_MS",
+        /// Bytes of a partition beyond which its oldest records go, of topics that do not set retention.bytes; -1: no limit.
+        #[arg(allow_negative_numbers = true)]
+        log_retention_bytes: i64 = "CULVERT_BROKER_LOG_RETENTION_BYTES",
         /// Largest replication factor that clients may ask for when they make topics; everything is stored once.
         replication_factor_max: i16 = "CULVERT_BROKER_REPLICATION_FACTOR_MAX",
         /// Bytes of a file of the write-ahead log. Larger files are fewer.
@@ -110,6 +116,8 @@ pub struct Settings {
     /// How long an empty consumer group waits for more members, in milliseconds, as Kafka's
     /// `group.initial.rebalance.delay.ms`.
     pub group_initial_rebalance_delay_ms: u64,
+    /// How long records are kept of topics that set nothing else, as Kafka's `log.retention.ms` and `log.retention.bytes`.
+    pub retention: RetentionDefaults,
     /// Largest replication factor that clients may ask for. It says nothing here, and tools ask for what they are used to.
     pub replication_factor_max: i16,
     /// Bytes of a file of the write-ahead log.
@@ -158,6 +166,7 @@ impl Settings {
             offsets_partitions: 50,
             offsets_retention_minutes: 7 * 24 * 60,
             group_initial_rebalance_delay_ms: 3_000,
+            retention: RetentionDefaults::default(),
             replication_factor_max: 3,
             wal_file_bytes: 128 << 20,
             tail_bytes: 64 << 20,
@@ -226,6 +235,11 @@ impl Config {
         let defaults = Settings::new(required("data_dir", self.data_dir)?, tls);
         let advertise = self.kafka_advertise.as_deref().map(HostPort::parse);
         let topics = self.uplink_topics.map(BTreeSet::from_iter);
+        let keep = defaults.retention;
+        let retention = RetentionDefaults {
+            ms: limit("log_retention_ms", self.log_retention_ms, keep.ms)?,
+            bytes: limit("log_retention_bytes", self.log_retention_bytes, keep.bytes)?,
+        };
         let settings = Settings {
             kafka_listen: self.kafka_listen.unwrap_or(defaults.kafka_listen),
             kafka_advertise: advertise.transpose()?,
@@ -241,6 +255,7 @@ impl Config {
             group_initial_rebalance_delay_ms: self
                 .group_initial_rebalance_delay_ms
                 .unwrap_or(defaults.group_initial_rebalance_delay_ms),
+            retention,
             replication_factor_max: self
                 .replication_factor_max
                 .unwrap_or(defaults.replication_factor_max),
@@ -258,6 +273,21 @@ impl Config {
         settings.check()?;
         let http = SocketAddr::from((Ipv4Addr::LOCALHOST, 8081));
         Ok((settings, self.http_listen.unwrap_or(http)))
+    }
+}
+
+/// A limit as Kafka writes it, with −1 for none.
+fn limit(
+    key: &'static str,
+    wanted: Option<i64>,
+    default: Option<u64>,
+) -> Result<Option<u64>, SettingsError> {
+    match wanted {
+        None => Ok(default),
+        Some(-1) => Ok(None),
+        Some(limit) => u64::try_from(limit)
+            .map(Some)
+            .map_err(|_| SettingsError { key, detail: "from 0 on, or -1 for no limit".to_owned() }),
     }
 }
 
@@ -336,6 +366,8 @@ mod tests {
                 config(|c| c.group_initial_rebalance_delay_ms = Some(60_001)),
                 "group_initial_rebalance_delay_ms",
             ),
+            (config(|c| c.log_retention_ms = Some(-2)), "log_retention_ms"),
+            (config(|c| c.log_retention_bytes = Some(-2)), "log_retention_bytes"),
             (config(|c| c.replication_factor_max = Some(0)), "replication_factor_max"),
             (config(|c| c.wal_file_bytes = Some(1)), "wal_file_bytes"),
             (config(|c| c.request_memory_bytes = Some(1)), "request_memory_bytes"),
@@ -352,6 +384,18 @@ mod tests {
         let file = Config { default_partitions: Some(5), insecure: Some(true), ..minimal() };
         let (settings, _) = flags.over(file).resolve().unwrap();
         assert_eq!((settings.default_partitions, settings.insecure), (3, true));
+    }
+
+    #[test]
+    fn minus_one_is_no_limit() {
+        let of = |ms, bytes| {
+            let wanted = Config { log_retention_ms: ms, log_retention_bytes: bytes, ..minimal() };
+            let retention = wanted.resolve().unwrap().0.retention;
+            (retention.ms, retention.bytes)
+        };
+        assert_eq!(of(None, None), (Some(604_800_000), None));
+        assert_eq!(of(Some(-1), Some(5)), (None, Some(5)));
+        assert_eq!(of(Some(0), Some(-1)), (Some(0), None));
     }
 
     #[test]

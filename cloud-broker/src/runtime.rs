@@ -307,6 +307,10 @@ fn broker_settings(settings: &Settings, kafka_address: SocketAddr) -> BrokerSett
     BrokerSettings {
         advertised_host: advertised.host,
         advertised_port: advertised.port,
+        log_dir: std::path::absolute(&settings.data_dir)
+            .unwrap_or_else(|_| settings.data_dir.clone())
+            .to_string_lossy()
+            .into_owned(),
         auto_create_topics: settings.auto_create_topics,
         default_partitions: settings.default_partitions,
         replication_factor_max: settings.replication_factor_max,
@@ -316,6 +320,7 @@ fn broker_settings(settings: &Settings, kafka_address: SocketAddr) -> BrokerSett
             initial_rebalance_delay_ms: settings.group_initial_rebalance_delay_ms,
             offsets_retention_ms: settings.offsets_retention_minutes.saturating_mul(60_000),
         },
+        retention: settings.retention,
     }
 }
 

@@ -34,9 +34,16 @@ const APIS: &[&str] = &[
     "ApiVersions",
     "CreateTopics",
     "DeleteTopics",
+    "DeleteRecords",
     "InitProducerId",
+    "OffsetForLeaderEpoch",
     "DescribeConfigs",
+    "AlterConfigs",
+    "DescribeLogDirs",
+    "CreatePartitions",
     "DeleteGroups",
+    "IncrementalAlterConfigs",
+    "OffsetDelete",
 ];
 
 const OUTPUT: &str = "cloud-broker/core/kafka/src/generated";

@@ -5,10 +5,10 @@ use std::io::IoSlice;
 use std::time::Duration;
 
 use broker_core::{
-    Answer, Asker, Event, FetchAnswer, LookupAnswer, LookupProgress, Reply, RequestInfo,
+    Answer, Asker, Event, FetchAnswer, LookupAnswer, LookupProgress, PieceLost, Reply, RequestInfo,
 };
 use broker_kafka::Response;
-use broker_log::Piece;
+use broker_log::{Piece, PieceRead};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -150,7 +150,7 @@ async fn gather(
     answer: FetchAnswer,
 ) -> Result<broker_kafka::generated::fetch::FetchResponse, ConnectionEnd> {
     if !answer.has_files() {
-        return Ok(answer.into_response(&mut |_| None));
+        return Ok(answer.into_response(&mut |_| Err(PieceLost::Unreadable)));
     }
     let reader = reader.clone();
     let gathering = move || answer.into_response(&mut |piece| read_piece(&reader, piece));
@@ -163,7 +163,7 @@ async fn advance(
     answer: LookupAnswer,
 ) -> Result<LookupProgress, ConnectionEnd> {
     if !answer.has_searches() {
-        return Ok(answer.advance(&mut |_| None));
+        return Ok(answer.advance(&mut |_| Err(PieceLost::Unreadable)));
     }
     let reader = reader.clone();
     let advancing = move || answer.advance(&mut |piece| read_piece(&reader, piece));
@@ -179,13 +179,10 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Reads a piece of the log; blocks. A failure is counted and logged.
-pub(crate) fn read_piece(reader: &WalReader, piece: &Piece) -> Option<Bytes> {
-    match reader.read(piece) {
-        Ok(bytes) => Some(bytes),
-        Err(error) => {
-            metrics::read_error();
-            tracing::error!("a read of the log failed: {error}");
-            None
-        }
-    }
+pub(crate) fn read_piece(reader: &WalReader, piece: &Piece) -> Result<PieceRead, PieceLost> {
+    piece.read(&mut reader.clone()).map_err(|failed| {
+        metrics::read_error();
+        tracing::error!("a read of the log failed: {failed}");
+        PieceLost::from(&failed)
+    })
 }

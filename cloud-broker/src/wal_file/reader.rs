@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use broker_log::{DamagedRun, FileNo, Piece};
+use broker_log::store::UnitSource;
+use broker_log::{FileNo, UnitId};
 use bytes::{Bytes, BytesMut};
 
 use super::file_path;
@@ -17,25 +18,12 @@ const OPEN_FILES_MAX: usize = 128;
 
 /// Why a cold read fails. The request that needs it fails; the log goes on.
 #[derive(Debug, thiserror::Error)]
-pub enum WalReadError {
-    /// The file does not hold what was written there.
-    #[error("WAL file {file_no} at byte {pos}: {source}")]
-    Damaged {
-        /// The file.
-        file_no: FileNo,
-        /// Where the run begins.
-        pos: u32,
-        /// What is wrong with it.
-        source: DamagedRun,
-    },
+#[error("cannot read {unit}: {source}")]
+pub struct WalReadError {
+    /// What was read.
+    unit: UnitId,
     /// The operating system's answer.
-    #[error("cannot read WAL file {file_no}: {source}")]
-    Io {
-        /// The file.
-        file_no: FileNo,
-        /// Its answer.
-        source: io::Error,
-    },
+    source: io::Error,
 }
 
 /// Reads pieces of read plans. Blocks: to be called from threads that may. Clones share their open files.
@@ -51,24 +39,6 @@ impl WalReader {
         Self { folder: folder.to_owned(), open: Arc::default() }
     }
 
-    /// The batches of `piece`.
-    ///
-    /// # Errors
-    /// [`WalReadError`].
-    pub fn read(&self, piece: &Piece) -> Result<Bytes, WalReadError> {
-        let piece = match piece {
-            Piece::File(piece) => piece,
-            Piece::Memory(bytes) => return Ok(bytes.clone()),
-        };
-        let file_no = piece.file_no;
-        let failed = |source| WalReadError::Io { file_no, source };
-        let file = self.file(file_no).map_err(failed)?;
-        let mut run = BytesMut::zeroed(piece.len as usize);
-        file.read_exact_at(&mut run, u64::from(piece.pos)).map_err(failed)?;
-        let cut = piece.cut(&run.freeze());
-        cut.map_err(|source| WalReadError::Damaged { file_no, pos: piece.pos, source })
-    }
-
     fn file(&self, file_no: FileNo) -> io::Result<Arc<File>> {
         // A map of handles is whole whoever panicked beside it.
         let lock = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,5 +52,20 @@ impl WalReader {
             open.pop_first();
         }
         Ok(file)
+    }
+}
+
+impl UnitSource for WalReader {
+    type Error = WalReadError;
+
+    fn read_at(&mut self, unit: UnitId, pos: u64, len: usize) -> Result<Bytes, WalReadError> {
+        let failed = |source| WalReadError { unit, source };
+        let file = match unit {
+            UnitId::Wal(file_no) => self.file(file_no).map_err(failed)?,
+            UnitId::Unit(_) => return Err(failed(io::ErrorKind::NotFound.into())),
+        };
+        let mut bytes = BytesMut::zeroed(len);
+        file.read_exact_at(&mut bytes, pos).map_err(failed)?;
+        Ok(bytes.freeze())
     }
 }

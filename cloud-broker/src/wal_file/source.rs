@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::path::PathBuf;
 
-use broker_log::{FileNo, WalFileLen, WalSource};
+use broker_log::store::{CheckpointId, CheckpointStore, UnitSource, UnitStore, UnitWrite};
+use broker_log::{FileNo, UnitId, UnitNo, WalFileLen, WalSource};
 use bytes::{Bytes, BytesMut};
 
 use super::{WalError, file_no_of, file_path};
@@ -63,5 +64,72 @@ impl WalSource for FolderSource {
         }
         bytes.truncate(filled);
         Ok(bytes.freeze())
+    }
+}
+
+impl UnitSource for FolderSource {
+    type Error = WalError;
+
+    fn read_at(&mut self, unit: UnitId, pos: u64, len: usize) -> Result<Bytes, WalError> {
+        match unit {
+            UnitId::Wal(file_no) => WalSource::read_at(self, file_no, pos, len),
+            UnitId::Unit(_) => Ok(Bytes::new()),
+        }
+    }
+}
+
+impl UnitStore for FolderSource {
+    type Writer = NoUnit;
+
+    fn units(&mut self) -> Result<Vec<(UnitNo, u64)>, WalError> {
+        Ok(Vec::new())
+    }
+
+    fn create(&mut self, _: UnitNo) -> Result<NoUnit, WalError> {
+        let error = io::ErrorKind::Unsupported.into();
+        Err(WalError::io("make a unit in", &self.folder, error))
+    }
+
+    fn seal(&mut self, _: FileNo, _: u64, _: &[u8]) -> Result<(), WalError> {
+        Ok(())
+    }
+
+    fn free(&mut self, _: UnitId) -> Result<(), WalError> {
+        Ok(())
+    }
+}
+
+/// No unit is ever made.
+pub(crate) enum NoUnit {}
+
+impl UnitWrite for NoUnit {
+    type Error = WalError;
+
+    fn append(&mut self, _: &[u8]) -> Result<(), WalError> {
+        match *self {}
+    }
+
+    fn finish(self) -> Result<(), WalError> {
+        match self {}
+    }
+}
+
+impl CheckpointStore for FolderSource {
+    type Error = WalError;
+
+    fn checkpoints(&mut self) -> Result<Vec<CheckpointId>, WalError> {
+        Ok(Vec::new())
+    }
+
+    fn get_checkpoint(&mut self, _: CheckpointId) -> Result<Bytes, WalError> {
+        Ok(Bytes::new())
+    }
+
+    fn put_checkpoint(&mut self, _: CheckpointId, _: &[Bytes]) -> Result<(), WalError> {
+        Ok(())
+    }
+
+    fn remove_checkpoint(&mut self, _: CheckpointId) -> Result<(), WalError> {
+        Ok(())
     }
 }

@@ -53,7 +53,8 @@ impl Process {
         let end = self.wal.log.offsets(KEY).unwrap().high_watermark;
         let read = |offset| {
             let plan = self.wal.log.read(KEY, Offset(offset), 1, FirstBatch::Always);
-            let bytes = self.wal.reader.read(&plan.unwrap().pieces[0]).unwrap();
+            let part = plan.unwrap().pieces[0].read(&mut self.wal.reader.clone()).unwrap();
+            let bytes = &part.batches[0];
             *bytes.last_chunk::<2>().unwrap().first().unwrap()
         };
         (0..end.0).map(read).collect()

@@ -1,5 +1,6 @@
 //! The broker: log, metadata, sessions and whoever waits, put together.
 
+mod storage;
 mod topics;
 mod undurable;
 
@@ -20,15 +21,18 @@ use crate::handlers::admin::WaitingAdmin;
 use crate::handlers::find_coordinator::CoordinatorQuery;
 use crate::handlers::metadata::{Outcome, WaitingMetadata};
 use crate::handlers::produce::{ProduceAnswer, Produced};
-use crate::handlers::{FetchQuery, KafkaRequest, MetadataQuery};
+use crate::handlers::{DeleteRecordsAnswer, FetchQuery, KafkaRequest, MetadataQuery};
 use crate::ids::{IdSource, public_life};
 use crate::ingest::{
     AppendRequest, HelloRefused, HelloRequest, Ingest, ParkedState, UplinkAnswer, UplinkRequest,
     Verdict, check_hello, welcome,
 };
 use crate::metadata::{Image, Metadata, NewTopic, Ticket, Topic, TopicRefused, Wish};
-use crate::pending::{ParkedAnswers, ParkedFetches};
+use crate::pending::{ParkedAnswers, ParkedFetches, ParkedForCheckpoint};
+use crate::topic_config::RetentionDefaults;
 use undurable::Undurable;
+
+pub use storage::DiskSpace;
 
 /// Settings of the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub struct BrokerSettings {
     pub advertised_host: String,
     /// Port that Kafka clients are told to connect to.
     pub advertised_port: u16,
+    /// What the place of the log is called, for administrators.
+    pub log_dir: String,
     /// Whether a Metadata request may make topics, as Kafka's `auto.create.topics.enable`.
     pub auto_create_topics: bool,
     /// Partitions of topics made that way, as Kafka's `num.partitions`. Each costs memory for as long as it exists.
@@ -49,6 +55,8 @@ pub struct BrokerSettings {
     pub offsets_partitions: u32,
     /// Settings of the group coordinator.
     pub groups: GroupSettings,
+    /// How long records are kept of topics that set nothing else.
+    pub retention: RetentionDefaults,
 }
 
 /// Bytes of batches that wait for the disk beyond which [`Broker::wants_appends`] says no. The log turns batches away
@@ -100,7 +108,8 @@ pub struct BrokerStats {
 ///
 /// Call [`Broker::handle`] for each event and [`Broker::handle_deadlines`] when [`Broker::next_deadline`] has come; carry
 /// out the effects. After each batch of events, call [`Broker::take_slot`]; write and sync what it yields, then call
-/// [`Broker::slot_durable`], and [`Broker::take_slot`] again. Before the first slot is durable, nothing may be served.
+/// [`Broker::slot_durable`], and [`Broker::take_slot`] again. Before the first slot is durable, nothing may be served. Then
+/// call [`Broker::take_job`] until there is none; run each beside the engine, and call [`Broker::job_done`].
 #[derive(Debug)]
 pub struct Broker {
     settings: BrokerSettings,
@@ -115,6 +124,8 @@ pub struct Broker {
     ingest: Ingest,
     answers: ParkedAnswers<ParkedAnswer>,
     fetches: ParkedFetches<FetchQuery>,
+    deletions: ParkedForCheckpoint<DeleteRecordsAnswer>,
+    disk_space: Option<DiskSpace>,
     waiting: BTreeMap<Ticket, Vec<WaitingForTopics>>,
     undurable: Undurable,
 }
@@ -166,6 +177,7 @@ impl Broker {
         }
         for topic in image.topics() {
             register(&mut log, topic).ok_or(BrokerError::TooManyPartitions)?;
+            log.set_policy(TopicNo(topic.no), topic.configs.policy(&settings.retention));
         }
         Ok(Self {
             groups: Groups::new(settings.groups),
@@ -178,6 +190,8 @@ impl Broker {
             ingest: Ingest::new(),
             answers: ParkedAnswers::new(),
             fetches: ParkedFetches::new(),
+            deletions: ParkedForCheckpoint::new(),
+            disk_space: None,
             waiting: BTreeMap::new(),
             undurable: Undurable::default(),
         })
@@ -213,7 +227,7 @@ impl Broker {
         self.settle_groups(Now { mono, wall }, out);
     }
 
-    /// Answers fetches whose wait is over, with what there is; carries out what is due in groups.
+    /// Answers those whose wait is over, with what there is; carries out what is due in groups and in the log.
     pub fn handle_deadlines(&mut self, mono: MonoMs, wall: UnixMs, out: &mut Vec<Effect>) {
         while let Some(asker) = self.fetches.due(mono) {
             let Some(query) = self.fetches.take(asker) else {
@@ -222,6 +236,8 @@ impl Broker {
             let answer = query.plan(&self.log, self.metadata.image());
             out.push(Effect::Answer(asker, Answer::Fetch(answer)));
         }
+        self.deletions_due(mono, out);
+        self.maintain(mono, wall);
         self.groups.handle_deadlines(Now { mono, wall });
         self.settle_groups(Now { mono, wall }, out);
     }
@@ -230,7 +246,10 @@ impl Broker {
     #[must_use]
     pub fn next_deadline(&self) -> Option<MonoMs> {
         let groups = self.groups.next_deadline(self.metadata.image());
-        [self.fetches.next_deadline(), groups].into_iter().flatten().min()
+        let fetches = self.fetches.next_deadline();
+        let deletions = self.deletions.next_deadline();
+        let log = self.log.next_maintenance();
+        [fetches, deletions, log, groups].into_iter().flatten().min()
     }
 
     /// Whether events that append should be taken: not while too much waits for the disk.
@@ -280,7 +299,7 @@ impl Broker {
     #[must_use]
     pub fn stats(&self) -> BrokerStats {
         BrokerStats {
-            parked_answers: self.answers.len(),
+            parked_answers: self.answers.len() + self.deletions.len(),
             parked_fetches: self.fetches.len(),
             uplink_sessions: self.ingest.len(),
             topics: self.metadata.image().len(),
@@ -296,7 +315,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         match request {
-            KafkaRequest::Admin(request) => self.admin(asker, request, out),
+            KafkaRequest::Admin(request) => self.admin(mono, asker, request, out),
             KafkaRequest::Fetch(query) => self.fetch(mono, asker, query, out),
             KafkaRequest::Group(request) => self.group(Now { mono, wall }, asker, request, out),
             KafkaRequest::Lookup(query) => {
@@ -438,6 +457,7 @@ impl Broker {
 
     fn forget(&mut self, client: ClientId) {
         self.fetches.forget(client);
+        self.deletions.forget(client);
     }
 }
 

@@ -19,7 +19,9 @@ use wire::time::{MonoMs, UnixMs};
 
 use crate::event::Asker;
 use crate::handlers::groups::{GroupQuery, GroupRequest};
-use crate::handlers::{ReadPiece, delete_groups, heartbeat, join_group, offset_commit, sync_group};
+use crate::handlers::{
+    ReadPiece, delete_groups, heartbeat, join_group, offset_commit, offset_delete, sync_group,
+};
 use crate::ids::IdSource;
 use crate::metadata::{Image, Topic};
 
@@ -100,9 +102,20 @@ impl GroupsRead {
         let mut skipped = 0;
         let mut found = Found { records: Vec::new(), next: self.from };
         for piece in &self.pieces {
-            let whole = read(piece).and_then(|run| take_run(&run, &mut found, &mut skipped));
-            if whole.is_none() {
-                return (GroupsChunk { partition: self.partition, found: None }, skipped);
+            let part = match piece.at_hand() {
+                Some(bytes) => Some(bytes.clone().into()),
+                None => read(piece).ok(),
+            };
+            let taken = part.and_then(|part| {
+                for run in &part.batches {
+                    take_run(run, &mut found, &mut skipped)?;
+                }
+                Some(part.is_whole)
+            });
+            match taken {
+                Some(true) => {}
+                Some(false) => break,
+                None => return (GroupsChunk { partition: self.partition, found: None }, skipped),
             }
         }
         (GroupsChunk { partition: self.partition, found: Some(found) }, skipped)
@@ -136,7 +149,8 @@ fn take_run(run: &Bytes, found: &mut Found, skipped: &mut usize) -> Option<()> {
                 Err(_) => *skipped += 1,
             }
         }
-        found.next = header.base_offset.plus(header.record_count);
+        // Compaction leaves fewer records than offsets.
+        found.next = header.base_offset.plus(header.last_offset_delta + 1);
         rest = rest.get(header.total_len..)?;
     }
     Some(())
@@ -250,6 +264,16 @@ impl Groups {
                 }
                 Ok(coordinator) => coordinator.delete(now, asked, groups),
             },
+            GroupQuery::DeleteOffsets(mut delete) => {
+                let checked = coordinator.and_then(|coordinator| {
+                    offset_delete::check(&mut delete, coordinator, image)?;
+                    Ok(coordinator)
+                });
+                match checked {
+                    Err(error) => return Some(offset_delete::response(Err(error)).into()),
+                    Ok(coordinator) => coordinator.delete_offsets(now, asked, &delete),
+                }
+            }
             GroupQuery::Join(mut query) => match coordinator {
                 Err(error) => {
                     let refused = Err((error, query.join.member.id));
@@ -316,6 +340,7 @@ impl Groups {
         let response = match answer {
             GroupAnswer::Commit(verdicts) => offset_commit::response(verdicts).into(),
             GroupAnswer::Delete(verdicts) => delete_groups::response(verdicts).into(),
+            GroupAnswer::DeleteOffsets(outcome) => offset_delete::response(outcome).into(),
             GroupAnswer::Join(outcome) => join_group::response(version, outcome).into(),
             GroupAnswer::Sync(outcome) => sync_group::response(outcome).into(),
         };

@@ -2,8 +2,11 @@
 //! connection does with the answer.
 
 pub(crate) mod admin;
+pub(crate) mod alter_configs;
+pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_groups;
+pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
@@ -11,6 +14,7 @@ pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod groups;
 pub(crate) mod heartbeat;
+pub(crate) mod incremental_alter_configs;
 pub(crate) mod init_producer_id;
 pub(crate) mod join_group;
 pub(crate) mod leave_group;
@@ -18,6 +22,7 @@ pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;
 pub(crate) mod offset_commit;
+pub(crate) mod offset_delete;
 pub(crate) mod offset_fetch;
 pub(crate) mod produce;
 pub(crate) mod sync_group;
@@ -25,15 +30,17 @@ pub(crate) mod sync_group;
 use broker_kafka::ErrorCode;
 use broker_kafka::generated::Request;
 use broker_kafka::runtime::{Text, Uuid};
-use broker_log::{PartitionKey, Piece, TopicNo};
-use bytes::Bytes;
+use broker_log::{PartitionKey, Piece, PieceRead, ReadFailed, TopicNo};
 use wire::ids::{Partition, TopicId};
 use wire::offset::LeaderEpoch;
 
 use crate::metadata::{Image, Topic};
 
 pub use admin::{AdminAnswer, AdminRequest};
+pub use alter_configs::{AlterConfigsAnswer, AlterConfigsQuery};
+pub use create_partitions::{CreatePartitionsAnswer, CreatePartitionsQuery};
 pub use create_topics::{CreateTopicsAnswer, CreateTopicsQuery, TOPICS_PER_REQUEST_MAX};
+pub use delete_records::{DELETE_RECORDS_WAIT_MS_MAX, DeleteRecordsAnswer, DeleteRecordsQuery};
 pub use delete_topics::{DeleteTopicsAnswer, DeleteTopicsQuery};
 pub use describe_configs::{
     DescribeConfigsAnswer, DescribeConfigsQuery, RESOURCES_PER_REQUEST_MAX,
@@ -137,8 +144,37 @@ pub(crate) fn check_epoch(claimed: i32, ours: LeaderEpoch) -> Result<(), ErrorCo
     }
 }
 
-/// Reads the batches of a piece that lies in a file; `None` if that fails, which is logged by whoever tried.
-pub type ReadPiece<'a> = dyn FnMut(&Piece) -> Option<Bytes> + 'a;
+/// Reads the batches of a piece that does not lie in memory.
+pub type ReadPiece<'a> = dyn FnMut(&Piece) -> Result<PieceRead, PieceLost> + 'a;
+
+/// Why a piece is not served. Whoever tried to read it has told the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PieceLost {
+    /// It is not what was written. The client's application has to hear of it, because only it can decide to skip the records.
+    Damaged,
+    /// The store could not read it, which may pass.
+    Unreadable,
+}
+
+impl PieceLost {
+    /// What a client is told. Of a storage error Java's consumer and librdkafka say nothing to the application and try
+    /// again for ever, of a corrupt message they do.
+    pub(crate) fn code(self) -> ErrorCode {
+        match self {
+            Self::Damaged => ErrorCode::CorruptMessage,
+            Self::Unreadable => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+impl<E> From<&ReadFailed<E>> for PieceLost {
+    fn from(failed: &ReadFailed<E>) -> Self {
+        match failed {
+            ReadFailed::Damaged(_) => Self::Damaged,
+            ReadFailed::Source(_) => Self::Unreadable,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -255,7 +255,7 @@ fn detail_of(code: RefusedCode) -> &'static str {
         RefusedCode::Invalid => "the record batch is damaged or contradicts its frame",
         RefusedCode::TooLarge => "the record batch is too large",
         RefusedCode::Unauthorized => "not authorized",
-        RefusedCode::Unavailable => "the log has too much to write",
+        RefusedCode::Unavailable => "the log cannot take it now",
         RefusedCode::Unsupported => "this broker does not offer RESET yet",
     }
 }

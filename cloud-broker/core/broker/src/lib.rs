@@ -26,17 +26,19 @@ mod pending;
 mod sim;
 mod topic_config;
 
-pub use broker::{Broker, BrokerError, BrokerSettings, BrokerStats, Identity};
+pub use broker::{Broker, BrokerError, BrokerSettings, BrokerStats, DiskSpace, Identity};
 pub use conn::{Received, Reply, RequestInfo, receive};
 pub use event::{Answer, Asker, ClientId, Effect, Event, SessionId};
 pub use groups::{GroupsChunk, GroupsRead};
 pub use handlers::{
-    AdminAnswer, AdminRequest, CheckedProduce, CreateTopicsAnswer, CreateTopicsQuery,
-    DeleteTopicsAnswer, DeleteTopicsQuery, DescribeConfigsAnswer, DescribeConfigsQuery,
-    FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, GroupRequest,
-    InitProducerIdAnswer, InitProducerIdQuery, KafkaRequest, LOOKUP_RUNS_MAX, LookupAnswer,
-    LookupProgress, LookupQuery, MetadataQuery, ProduceAnswer, RESOURCES_PER_REQUEST_MAX,
-    ReadPiece, TOPICS_PER_REQUEST_MAX,
+    AdminAnswer, AdminRequest, AlterConfigsAnswer, AlterConfigsQuery, CheckedProduce,
+    CreatePartitionsAnswer, CreatePartitionsQuery, CreateTopicsAnswer, CreateTopicsQuery,
+    DELETE_RECORDS_WAIT_MS_MAX, DeleteRecordsAnswer, DeleteRecordsQuery, DeleteTopicsAnswer,
+    DeleteTopicsQuery, DescribeConfigsAnswer, DescribeConfigsQuery, FETCH_BYTES_MAX,
+    FETCH_WAIT_MS_MAX, FetchAnswer, FetchQuery, GroupRequest, InitProducerIdAnswer,
+    InitProducerIdQuery, KafkaRequest, LOOKUP_RUNS_MAX, LookupAnswer, LookupProgress, LookupQuery,
+    MetadataQuery, PieceLost, ProduceAnswer, RESOURCES_PER_REQUEST_MAX, ReadPiece,
+    TOPICS_PER_REQUEST_MAX,
 };
 pub use ingest::{
     AppendRequest, HelloRequest, RequestError, SESSION_BYTES_MAX, SESSION_FRAMES_MAX, SHARDS,
@@ -46,3 +48,4 @@ pub use metadata::{
     ControlWrite, DELETED_TOPICS_MAX, IMAGE_BYTES_MAX, Image, PARTITIONS_MAX, StoredError,
     TOPIC_PARTITIONS_MAX, TOPICS_MAX,
 };
+pub use topic_config::RetentionDefaults;

@@ -114,6 +114,8 @@ pub struct Changes {
     pub ticket: Ticket,
     /// Topics that are there now.
     pub made: Vec<Topic>,
+    /// Topics that have other configs or more partitions now.
+    pub changed: Vec<Topic>,
     /// Topics that were there.
     pub deleted: Vec<Topic>,
     /// Producer ids that may be given out now, by whoever reserved them.
@@ -157,7 +159,8 @@ impl Metadata {
         if in_flight.is_some() {
             return Ok(Wish::Staged(self.ticket()));
         }
-        match self.create(topic, TopicConfigs::default()) {
+        let configs = TopicConfigs::of_name(&topic.name);
+        match self.create(topic, configs) {
             Ok(ticket) => Ok(Wish::Staged(ticket)),
             // It is not there and not in flight, so it is staged.
             Err(TopicRefused::Exists) => Ok(Wish::Staged(self.next_ticket())),
@@ -215,6 +218,56 @@ impl Metadata {
         self.next_ticket()
     }
 
+    /// Stages other configs for a topic that is there.
+    ///
+    /// # Errors
+    /// [`TopicRefused`]: there is no room for them.
+    pub(crate) fn alter(
+        &mut self,
+        id: TopicId,
+        configs: TopicConfigs,
+    ) -> Result<Ticket, TopicRefused> {
+        self.check_alter(id, &configs)?;
+        self.stage().update(id, |topic| topic.configs = configs);
+        Ok(self.next_ticket())
+    }
+
+    /// Whether a topic could have these configs now.
+    pub(crate) fn check_alter(
+        &self,
+        id: TopicId,
+        configs: &TopicConfigs,
+    ) -> Result<(), TopicRefused> {
+        let latest = self.latest();
+        let Some(topic) = latest.by_id(id) else {
+            return Ok(());
+        };
+        let others = latest.bytes_max() - topic.bytes_max();
+        let bytes = others + image::bytes_max(&topic.name, configs);
+        if bytes > IMAGE_BYTES_MAX { Err(TopicRefused::Full) } else { Ok(()) }
+    }
+
+    /// Stages more partitions for a topic that is there.
+    ///
+    /// # Errors
+    /// [`TopicRefused`].
+    pub(crate) fn grow(&mut self, id: TopicId, partitions: u32) -> Result<Ticket, TopicRefused> {
+        self.check_grow(id, partitions)?;
+        self.stage().update(id, |topic| topic.partitions = topic.partitions.max(partitions));
+        Ok(self.next_ticket())
+    }
+
+    /// Whether a topic could have so many partitions now.
+    pub(crate) fn check_grow(&self, id: TopicId, partitions: u32) -> Result<(), TopicRefused> {
+        if !(1..=TOPIC_PARTITIONS_MAX).contains(&partitions) {
+            return Err(TopicRefused::Partitions);
+        }
+        let latest = self.latest();
+        let has = latest.by_id(id).map_or(0, |topic| topic.partitions);
+        let more = u64::from(partitions.saturating_sub(has));
+        if latest.partitions() + more > PARTITIONS_MAX { Err(TopicRefused::Full) } else { Ok(()) }
+    }
+
     /// Stages a reservation of producer ids, unless one is on its way. `None`: there are no more.
     pub(crate) fn reserve_producer_ids(&mut self) -> Option<Ticket> {
         let visible = self.image.next_pid;
@@ -246,6 +299,7 @@ impl Metadata {
         let mut changes = Changes {
             ticket: self.ticket(),
             made: Vec::new(),
+            changed: Vec::new(),
             deleted: Vec::new(),
             producer_ids: next_pid..next_pid,
         };
@@ -254,9 +308,13 @@ impl Metadata {
             changes.made = next.topics.range(next_no..).map(|(_, t)| t.clone()).collect();
             changes.producer_ids.end = next.next_pid;
             let old = std::mem::replace(&mut self.image, next);
-            let gone =
-                old.topics.into_values().filter(|topic| self.image.by_no(topic.no).is_none());
-            changes.deleted = gone.collect();
+            for topic in old.topics.into_values() {
+                match self.image.by_no(topic.no) {
+                    None => changes.deleted.push(topic),
+                    Some(now) if *now != topic => changes.changed.push(now.clone()),
+                    Some(_) => {}
+                }
+            }
         }
         changes
     }
@@ -272,7 +330,7 @@ impl Metadata {
     }
 
     /// As everything that was asked for will leave it.
-    fn latest(&self) -> &Image {
+    pub(crate) fn latest(&self) -> &Image {
         self.staged.as_ref().or(self.writing.as_ref()).unwrap_or(&self.image)
     }
 

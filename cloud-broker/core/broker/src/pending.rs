@@ -1,9 +1,11 @@
-//! Who waits for what: answers that leave when a slot is durable, fetches that leave when there is more to read.
+//! Who waits for what: answers that leave when a slot or a checkpoint is durable, fetches that leave when there is more to
+//! read.
 //!
 //! Nothing of this survives a crash: clients ask again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use broker_log::store::CheckpointId;
 use broker_log::{PartitionKey, SlotNo};
 use wire::time::MonoMs;
 
@@ -33,6 +35,70 @@ impl<T> ParkedAnswers<T> {
 
     pub(crate) fn len(&self) -> usize {
         self.by_slot.values().map(Vec::len).sum()
+    }
+}
+
+/// Answers that wait for a checkpoint, or their deadline. Each is named by its asker.
+#[derive(Debug)]
+pub(crate) struct ParkedForCheckpoint<T> {
+    answers: BTreeMap<Asker, (u64, MonoMs, T)>,
+    /// By the number of the checkpoint: the later ones of a log have greater ones, whosever they are.
+    checkpoints: BTreeSet<(u64, Asker)>,
+    deadlines: BTreeSet<(MonoMs, Asker)>,
+}
+
+impl<T> ParkedForCheckpoint<T> {
+    pub(crate) fn new() -> Self {
+        Self { answers: BTreeMap::new(), checkpoints: BTreeSet::new(), deadlines: BTreeSet::new() }
+    }
+
+    pub(crate) fn park(&mut self, asker: Asker, id: CheckpointId, deadline: MonoMs, answer: T) {
+        self.take(asker);
+        self.checkpoints.insert((id.n, asker));
+        self.deadlines.insert((deadline, asker));
+        self.answers.insert(asker, (id.n, deadline, answer));
+    }
+
+    /// Takes an answer that waited for this checkpoint or an earlier one.
+    pub(crate) fn release(&mut self, id: CheckpointId) -> Option<(Asker, T)> {
+        let &(n, asker) = self.checkpoints.first()?;
+        if n > id.n {
+            return None;
+        }
+        Some((asker, self.take(asker)?))
+    }
+
+    /// Takes an answer whose deadline has come.
+    pub(crate) fn take_due(&mut self, now: MonoMs) -> Option<(Asker, T)> {
+        let &(deadline, asker) = self.deadlines.first()?;
+        if deadline > now {
+            return None;
+        }
+        Some((asker, self.take(asker)?))
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<MonoMs> {
+        self.deadlines.first().map(|&(deadline, _)| deadline)
+    }
+
+    /// Forgets what a client waits for that has gone.
+    pub(crate) fn forget(&mut self, client: ClientId) {
+        let all = Asker { client, token: 0 }..=Asker { client, token: u64::MAX };
+        let askers: Vec<Asker> = self.answers.range(all).map(|(&asker, _)| asker).collect();
+        for asker in askers {
+            self.take(asker);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.answers.len()
+    }
+
+    fn take(&mut self, asker: Asker) -> Option<T> {
+        let (n, deadline, answer) = self.answers.remove(&asker)?;
+        self.checkpoints.remove(&(n, asker));
+        self.deadlines.remove(&(deadline, asker));
+        Some(answer)
     }
 }
 
@@ -146,6 +212,27 @@ mod tests {
         assert_eq!(parked.release(SlotNo(3)).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(parked.len(), 1);
         assert_eq!(parked.release(SlotNo(4)).collect::<Vec<_>>(), ["d"]);
+    }
+
+    #[test]
+    fn answers_wait_for_a_checkpoint_or_their_deadline() {
+        let mut parked = ParkedForCheckpoint::new();
+        let id = |life, n| CheckpointId { incarnation: wire::ids::Incarnation([life; 16]), n };
+        for (token, n, deadline, name) in [(1, 7, 30, "a"), (2, 8, 10, "b"), (3, 9, 20, "c")] {
+            parked.park(asker(1, token), id(9, n), MonoMs(deadline), name);
+        }
+        parked.park(asker(2, 1), id(9, 7), MonoMs(40), "d");
+        assert_eq!(parked.release(id(9, 6)), None);
+        // An incarnation says nothing about what comes later.
+        assert_eq!(parked.release(id(1, 7)), Some((asker(1, 1), "a")));
+        assert_eq!(parked.next_deadline(), Some(MonoMs(10)));
+        assert_eq!(parked.take_due(MonoMs(9)), None);
+        assert_eq!(parked.take_due(MonoMs(10)), Some((asker(1, 2), "b")));
+        parked.forget(ClientId(1));
+        assert_eq!((parked.len(), parked.next_deadline()), (1, Some(MonoMs(40))));
+        assert_eq!(parked.release(id(9, 20)), Some((asker(2, 1), "d")));
+        assert_eq!((parked.release(id(9, 20)), parked.take_due(MonoMs(99))), (None, None));
+        assert!(parked.checkpoints.is_empty() && parked.deadlines.is_empty());
     }
 
     #[test]

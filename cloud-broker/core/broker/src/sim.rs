@@ -12,7 +12,11 @@ use broker_kafka::generated::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
 use broker_kafka::runtime::Text;
-use broker_log::{FileNo, Log, LogSettings, Piece, SlotToWrite, WalFileLen, WalSource, recover};
+use broker_log::store::{CheckpointId, CheckpointStore, UnitSource, UnitStore, UnitWrite};
+use broker_log::{
+    FileNo, Log, LogSettings, Piece, PieceRead, SlotToWrite, UnitId, UnitNo, WalFileLen, WalSource,
+    recover,
+};
 use bytes::Bytes;
 use wire::ids::{Incarnation, ProducerId};
 use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder};
@@ -21,8 +25,9 @@ use wire::time::{MonoMs, UnixMs};
 
 use crate::broker::{Broker, BrokerSettings, Identity};
 use crate::event::{Answer, Asker, ClientId, Effect, Event};
-use crate::handlers::KafkaRequest;
+use crate::handlers::{KafkaRequest, PieceLost};
 use crate::metadata::{ControlWrite, Image};
+use crate::topic_config::RetentionDefaults;
 
 /// The seed of every simulated broker.
 const SEED: [u8; 32] = [5; 32];
@@ -51,6 +56,72 @@ impl WalSource for FilesSource<'_> {
     }
 }
 
+impl UnitSource for FilesSource<'_> {
+    type Error = Infallible;
+
+    fn read_at(&mut self, unit: UnitId, pos: u64, len: usize) -> Result<Bytes, Infallible> {
+        match unit {
+            UnitId::Wal(file_no) => WalSource::read_at(self, file_no, pos, len),
+            UnitId::Unit(_) => Ok(Bytes::new()),
+        }
+    }
+}
+
+impl UnitStore for FilesSource<'_> {
+    type Writer = NoUnit;
+
+    fn units(&mut self) -> Result<Vec<(UnitNo, u64)>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn create(&mut self, _: UnitNo) -> Result<NoUnit, Infallible> {
+        unreachable!("these tests run no jobs")
+    }
+
+    fn seal(&mut self, _: FileNo, _: u64, _: &[u8]) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn free(&mut self, _: UnitId) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// No unit is ever made.
+pub(crate) enum NoUnit {}
+
+impl UnitWrite for NoUnit {
+    type Error = Infallible;
+
+    fn append(&mut self, _: &[u8]) -> Result<(), Infallible> {
+        match *self {}
+    }
+
+    fn finish(self) -> Result<(), Infallible> {
+        match self {}
+    }
+}
+
+impl CheckpointStore for FilesSource<'_> {
+    type Error = Infallible;
+
+    fn checkpoints(&mut self) -> Result<Vec<CheckpointId>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn get_checkpoint(&mut self, _: CheckpointId) -> Result<Bytes, Infallible> {
+        Ok(Bytes::new())
+    }
+
+    fn put_checkpoint(&mut self, _: CheckpointId, _: &[Bytes]) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn remove_checkpoint(&mut self, _: CheckpointId) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
 pub(crate) fn empty_log(tail_bytes: usize) -> Log {
     log_on(&Files::new(), tail_bytes, 1)
 }
@@ -67,12 +138,14 @@ pub(crate) fn settings() -> BrokerSettings {
     BrokerSettings {
         advertised_host: "broker.example".to_owned(),
         advertised_port: 9092,
+        log_dir: "/log".to_owned(),
         auto_create_topics: true,
         default_partitions: 2,
         replication_factor_max: 3,
         uplink_topics: BTreeSet::from(["telemetry".to_owned()]),
         offsets_partitions: 3,
         groups: GroupSettings::default(),
+        retention: RetentionDefaults::default(),
     }
 }
 
@@ -320,15 +393,8 @@ impl Sim {
     }
 }
 
-fn read_piece(files: &Files, piece: &Piece) -> Option<Bytes> {
-    match piece {
-        Piece::Memory(bytes) => Some(bytes.clone()),
-        Piece::File(file) => {
-            let start = file.pos as usize;
-            let run = files.get(&file.file_no)?.get(start..start + file.len as usize)?;
-            file.cut(&Bytes::copy_from_slice(run)).ok()
-        }
-    }
+fn read_piece(files: &Files, piece: &Piece) -> Result<PieceRead, PieceLost> {
+    piece.read(&mut FilesSource(files)).map_err(|failed| PieceLost::from(&failed))
 }
 
 /// A batch of plain records with these values; record `i` has the timestamp `first_timestamp + i`.

@@ -1,13 +1,21 @@
 //! Topic configs: which there are, what they may be set to, and what a topic has set.
 //!
 //! The names, types and defaults are Kafka's (4.1), so that tools which read everything and write it back find what they
-//! expect. Only `max.message.bytes` and `message.timestamp.type` have an effect yet; the others are kept and told
-//! (docs/protocols/kafka-topics.md). The defaults of retention say what is true: the log keeps everything.
+//! expect. Those that have an effect are listed in docs/protocols/kafka-topics.md; the others are kept and told.
 
+mod change;
+mod policy;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use thiserror::Error;
 use wire::limits::RECORD_BATCH_BYTES_MAX;
+
+use crate::groups::is_internal;
+
+pub(crate) use change::{Amendment, Operation};
+pub use policy::RetentionDefaults;
 
 /// Longest value of a config, in bytes.
 pub(crate) const CONFIG_VALUE_BYTES_MAX: usize = 1024;
@@ -37,6 +45,9 @@ pub(crate) struct TopicConfig {
     pub(crate) broker: &'static str,
 }
 
+pub(crate) const CLEANUP_POLICY: &str = "cleanup.policy";
+pub(crate) const RETENTION_BYTES: &str = "retention.bytes";
+pub(crate) const RETENTION_MS: &str = "retention.ms";
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
 const LOG_APPEND_TIME: &str = "LogAppendTime";
@@ -59,12 +70,12 @@ const fn config(
 /// Every config, by name.
 #[rustfmt::skip]
 pub(crate) const TOPIC_CONFIGS: &[TopicConfig] = &[
-    config("cleanup.policy", Kind::List(&["compact", "delete"]), "delete", "log.cleanup.policy"),
+    config(CLEANUP_POLICY, Kind::List(&["compact", "delete"]), "delete", "log.cleanup.policy"),
     config("compression.gzip.level", Kind::Int(-1, 9), "-1", "compression.gzip.level"),
     config("compression.lz4.level", Kind::Int(1, 17), "9", "compression.lz4.level"),
     config("compression.type", Kind::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), "producer", "compression.type"),
     config("compression.zstd.level", Kind::Int(-131_072, 22), "3", "compression.zstd.level"),
-    config("delete.retention.ms", Kind::Long(0), "86400000", "log.cleaner.delete.retention.ms"),
+    config(policy::DELETE_RETENTION_MS, Kind::Long(0), "86400000", "log.cleaner.delete.retention.ms"),
     config("file.delete.delay.ms", Kind::Long(0), "60000", "log.segment.delete.delay.ms"),
     config("flush.messages", Kind::Long(1), FOREVER, "log.flush.interval.messages"),
     config("flush.ms", Kind::Long(0), FOREVER, "log.flush.interval.ms"),
@@ -73,20 +84,20 @@ pub(crate) const TOPIC_CONFIGS: &[TopicConfig] = &[
     config("leader.replication.throttled.replicas", Kind::List(&[]), "", "leader.replication.throttled.replicas"),
     config("local.retention.bytes", Kind::Long(-2), "-2", "log.local.retention.bytes"),
     config("local.retention.ms", Kind::Long(-2), "-2", "log.local.retention.ms"),
-    config("max.compaction.lag.ms", Kind::Long(1), FOREVER, "log.cleaner.max.compaction.lag.ms"),
+    config(policy::MAX_COMPACTION_LAG_MS, Kind::Long(1), FOREVER, "log.cleaner.max.compaction.lag.ms"),
     config(MAX_MESSAGE_BYTES, Kind::Int(0, RECORD_BATCH_BYTES_MAX as i32), MAX_MESSAGE_BYTES_DEFAULT, "message.max.bytes"),
     config("message.timestamp.after.max.ms", Kind::Long(0), FOREVER, "log.message.timestamp.after.max.ms"),
     config("message.timestamp.before.max.ms", Kind::Long(0), FOREVER, "log.message.timestamp.before.max.ms"),
     config(TIMESTAMP_TYPE, Kind::OneOf(&["CreateTime", LOG_APPEND_TIME]), "CreateTime", "log.message.timestamp.type"),
-    config("min.cleanable.dirty.ratio", Kind::Ratio, "0.5", "log.cleaner.min.cleanable.ratio"),
-    config("min.compaction.lag.ms", Kind::Long(0), "0", "log.cleaner.min.compaction.lag.ms"),
+    config(policy::MIN_CLEANABLE_DIRTY_RATIO, Kind::Ratio, "0.5", "log.cleaner.min.cleanable.ratio"),
+    config(policy::MIN_COMPACTION_LAG_MS, Kind::Long(0), "0", "log.cleaner.min.compaction.lag.ms"),
     config("min.insync.replicas", Kind::Int(1, i32::MAX), "1", "min.insync.replicas"),
     config("preallocate", Kind::Bool, "false", "log.preallocate"),
     config("remote.log.copy.disable", Kind::Bool, "false", "remote.log.copy.disable"),
     config("remote.log.delete.on.disable", Kind::Bool, "false", "remote.log.delete.on.disable"),
     config("remote.storage.enable", Kind::Bool, "false", "remote.storage.enable"),
-    config("retention.bytes", Kind::Long(-1), "-1", "log.retention.bytes"),
-    config("retention.ms", Kind::Long(-1), "-1", "log.retention.ms"),
+    config(RETENTION_BYTES, Kind::Long(-1), "-1", "log.retention.bytes"),
+    config(RETENTION_MS, Kind::Long(-1), "604800000", "log.retention.ms"),
     config("segment.bytes", Kind::Int(14, i32::MAX), "1073741824", "log.segment.bytes"),
     config("segment.index.bytes", Kind::Int(4, i32::MAX), "10485760", "log.index.size.max.bytes"),
     config("segment.jitter.ms", Kind::Long(0), "0", "log.roll.jitter.ms"),
@@ -97,8 +108,12 @@ pub(crate) const TOPIC_CONFIGS: &[TopicConfig] = &[
 /// Why a config is not taken: mend the request.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum ConfigRefused {
+    #[error("{0} is not a list")]
+    NotAList(&'static str),
     #[error("{0}: a topic's config needs a value")]
     Null(String),
+    #[error("{0} is named twice")]
+    Twice(String),
     #[error("unknown topic config name: {0}")]
     Unknown(String),
     #[error("invalid value {value:?} for {name}: {expected}")]
@@ -118,8 +133,8 @@ impl TopicConfigs {
     ) -> Result<Self, ConfigRefused> {
         let mut set = BTreeMap::new();
         for (name, value) in wanted {
-            let known = TOPIC_CONFIGS.iter().find(|config| config.name == name);
-            let config = known.ok_or_else(|| ConfigRefused::Unknown(shortened(name)))?;
+            let config =
+                TopicConfig::find(name).ok_or_else(|| ConfigRefused::Unknown(shortened(name)))?;
             let value = value.ok_or_else(|| ConfigRefused::Null(name.to_owned()))?.trim();
             config.check(value)?;
             set.insert(name.to_owned(), value.to_owned());
@@ -132,6 +147,20 @@ impl TopicConfigs {
         Self { set }
     }
 
+    /// What a topic of this name has unless somebody has set something else: the coordinator's topic is compacted.
+    pub(crate) fn of_name(name: &str) -> Self {
+        let mut configs = Self::default();
+        configs.complete(name);
+        configs
+    }
+
+    /// Adds what a topic of this name always has.
+    pub(crate) fn complete(&mut self, name: &str) {
+        if is_internal(name) {
+            self.set.entry(CLEANUP_POLICY.to_owned()).or_insert_with(|| "compact".to_owned());
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.set.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -139,6 +168,14 @@ impl TopicConfigs {
     /// The value that the topic has set itself.
     pub(crate) fn own(&self, name: &str) -> Option<&str> {
         self.set.get(name).map(String::as_str)
+    }
+
+    /// The value of a config, set or by default.
+    pub(crate) fn value(&self, config: &TopicConfig, defaults: &RetentionDefaults) -> Cow<'_, str> {
+        match self.own(config.name) {
+            Some(own) => Cow::Borrowed(own),
+            None => defaults.of(config),
+        }
     }
 
     /// Bytes of the largest record batch that clients may produce.
@@ -154,6 +191,11 @@ impl TopicConfigs {
 }
 
 impl TopicConfig {
+    /// The config of this name.
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
+        TOPIC_CONFIGS.iter().find(|config| config.name == name)
+    }
+
     fn check(&self, value: &str) -> Result<(), ConfigRefused> {
         let (fits, expected) = match self.kind {
             Kind::Bool => {

@@ -17,6 +17,9 @@ pub enum GroupError {
     /// The group, or all of them together, have no room for the member.
     #[error("the group is full")]
     GroupMaxSizeReached,
+    /// A member of the group reads the topic: end it first.
+    #[error("the group reads the topic")]
+    GroupSubscribedToTopic,
     /// The group has another generation: join it again.
     #[error("the group has another generation")]
     IllegalGeneration,

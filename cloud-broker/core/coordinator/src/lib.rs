@@ -36,7 +36,8 @@ pub use outbox::{Answer, Joined, JoinedMember, OffsetVerdict, Synced, Write};
 pub use placement::partition_of;
 pub use record::{CommittedOffset, GroupMetadata, Record, RecordError, SavedMember};
 pub use request::{
-    CommitOffsets, Heartbeat, JoinGroup, MemberName, OffsetToCommit, Protocol, SyncGroup,
+    CommitOffsets, DeleteOffsets, Heartbeat, JoinGroup, MemberName, OffsetToCommit, OffsetToDelete,
+    Protocol, SyncGroup,
 };
 pub use settings::{
     GROUP_ID_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX, GROUP_OFFSETS_MAX, GROUPS_MAX,

@@ -15,20 +15,22 @@ pub enum Answer {
     Commit(Vec<OffsetVerdict>),
     /// To a deletion of groups: what became of each, in order.
     Delete(Vec<(GroupId, Result<(), GroupError>)>),
+    /// To a deletion of offsets: what became of each, in order.
+    DeleteOffsets(Result<Vec<OffsetVerdict>, GroupError>),
     /// To a join. The refusal names the member: with `MemberIdRequired`, this is its id.
     Join(Result<Joined, (GroupError, MemberId)>),
     /// To a sync.
     Sync(Result<Synced, GroupError>),
 }
 
-/// What became of an offset of a commit.
+/// What became of an offset of a commit or a deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetVerdict {
     /// The topic.
     pub topic: TopicName,
     /// The partition.
     pub partition: i32,
-    /// Whether it is committed.
+    /// Whether it is committed, or deleted.
     pub outcome: Result<(), GroupError>,
 }
 

@@ -109,3 +109,23 @@ pub struct OffsetToCommit {
     /// What whoever knows the topics says of it; it is not committed if that is an error.
     pub known: Result<(), GroupError>,
 }
+
+/// Offsets are to be forgotten. Whether the group's members still need them, whoever knows their subscriptions says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteOffsets {
+    /// The group.
+    pub group: GroupId,
+    /// The offsets.
+    pub offsets: Vec<OffsetToDelete>,
+}
+
+/// An offset that is to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OffsetToDelete {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition.
+    pub partition: i32,
+    /// What whoever knows the topics says of it; it is kept if that is an error.
+    pub known: Result<(), GroupError>,
+}

@@ -35,9 +35,14 @@ pub const ADVERTISED: &[Advertised] = &[
     advertised(ApiKey::ApiVersions, 0, 4),
     advertised(ApiKey::CreateTopics, 2, 7),
     advertised(ApiKey::DeleteTopics, 1, 6),
+    advertised(ApiKey::DeleteRecords, 0, 2),
     advertised(ApiKey::InitProducerId, 0, 5),
     advertised(ApiKey::DescribeConfigs, 1, 4),
+    advertised(ApiKey::AlterConfigs, 0, 2),
+    advertised(ApiKey::CreatePartitions, 0, 3),
     advertised(ApiKey::DeleteGroups, 0, 2),
+    advertised(ApiKey::IncrementalAlterConfigs, 0, 1),
+    advertised(ApiKey::OffsetDelete, 0, 0),
 ];
 
 /// Whether requests of this API and version are read: advertised, and known to the message definitions.

@@ -1,5 +1,28 @@
 //! A checkpoint: everything that the log knows at one slot, so that a start replays only what came after it
 //! (docs/formats/checkpoint.md).
+//!
+//! [`CheckpointWriter`] lays it out from what the engine knows, [`Checkpoint::decode`] reads it whole, and whoever wants one
+//! shard only reads the [`CheckpointIndex`] and that shard's section.
+//!
+//! Deliberately missing: when one is due and which are kept (the engine decides), and where it is stored.
+
+mod consistency;
+mod error;
+mod header;
+mod partition;
+mod producers;
+mod shard;
+mod units;
+mod writer;
+
+use std::collections::BTreeMap;
+
+pub use error::{CheckpointError, CheckpointErrorKind, SectionTooLarge};
+pub use header::{
+    CHECKPOINT_HEADER_BYTES, CHECKPOINT_VERSION, CheckpointIndex, SECTIONS_MAX, Section,
+    SectionKind,
+};
+pub use writer::CheckpointWriter;
 
 use wire::ids::{Incarnation, ProducerId};
 use wire::offset::{LeaderEpoch, Offset};
@@ -45,6 +68,23 @@ pub struct CheckpointHead {
     pub next_topic: TopicNo,
     /// Every unit, sorted by id. WAL files that are not sealed are not among them.
     pub units: Vec<UnitMeta>,
+    /// The WAL files that are not sealed, in order; the last may be the one in which replay begins.
+    pub unsealed: Vec<UnsealedFile>,
+}
+
+/// A WAL file that has no footer yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnsealedFile {
+    /// The file.
+    pub file_no: FileNo,
+    /// Its first slot.
+    pub first_slot: SlotNo,
+    /// The slot behind the last that the checkpoint covers.
+    pub end_slot: SlotNo,
+    /// Where those slots end, in bytes.
+    pub slots_end: u64,
+    /// The file's size.
+    pub size: u64,
 }
 
 /// What a checkpoint says of a partition.
@@ -96,4 +136,80 @@ pub struct ProducerBatchState {
     pub base_offset: Offset,
     /// The broker's time, if the batch bears that instead of its producer's.
     pub append_time: Option<UnixMs>,
+}
+
+/// A checkpoint that was read: intact and consistent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The log as a whole.
+    pub head: CheckpointHead,
+    /// Its partitions.
+    pub partitions: BTreeMap<PartitionKey, PartitionState>,
+}
+
+impl Checkpoint {
+    /// Reads a checkpoint: its file, whole.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]: which bytes are wrong. Nothing of it should be used.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CheckpointError> {
+        let index = CheckpointIndex::decode(bytes)?;
+        index.check_len(bytes.len() as u64)?;
+        let (units, shards) = index.sections.split_first().expect("an index has a list of units");
+        let head = index.decode_head(units.of(bytes))?;
+        let mut partitions = Vec::new();
+        for section in shards {
+            partitions.extend(section.decode_shard(section.of(bytes), &head)?);
+        }
+        let partitions = partitions.into_iter().map(|state| (state.key, state)).collect();
+        Ok(Self { head, partitions })
+    }
+}
+
+impl CheckpointIndex {
+    /// Reads the list of units, the first of the sections, whose bytes these are.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn decode_head(&self, bytes: &[u8]) -> Result<CheckpointHead, CheckpointError> {
+        let section = self.sections.first().expect("an index has a list of units");
+        let units = units::decode(section.check(bytes)?).map_err(|kind| section.error(kind))?;
+        Ok(CheckpointHead {
+            id: self.id,
+            replay: ReplayFrom {
+                incarnation: self.id.incarnation,
+                leader_epoch: self.leader_epoch,
+                slot_no: self.replay_slot,
+                prev_crc: self.prev_crc,
+                file_no: units.replay_file,
+                pos: units.replay_pos,
+            },
+            gc_slot: self.gc_slot,
+            next_unit: units.next_unit,
+            next_topic: units.next_topic,
+            units: units.units,
+            unsealed: units.unsealed,
+        })
+    }
+}
+
+impl Section {
+    /// Reads the partitions of a shard, sorted by key, from the section's bytes and the head of its checkpoint.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn decode_shard(
+        &self,
+        bytes: &[u8],
+        head: &CheckpointHead,
+    ) -> Result<Vec<PartitionState>, CheckpointError> {
+        let SectionKind::Shard(shard) = self.kind else {
+            return Err(self.error(CheckpointErrorKind::Inconsistent("no shard's section")));
+        };
+        let states = shard::decode(shard, self.check(bytes)?).map_err(|kind| self.error(kind))?;
+        match states.iter().find_map(|state| head.misplaced(state)) {
+            None => Ok(states),
+            Some(what) => Err(self.error(CheckpointErrorKind::Inconsistent(what))),
+        }
+    }
 }

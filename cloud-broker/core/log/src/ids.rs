@@ -42,7 +42,7 @@ pub const SHARDS: u16 = 1024;
 pub struct Shard(pub u16);
 
 /// Number of a unit that was made of WAL files or of other units; never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UnitNo(pub u64);
 
 impl fmt::Display for UnitNo {

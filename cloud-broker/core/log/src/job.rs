@@ -4,6 +4,12 @@
 //! against its stores, and gives the result back ([`crate::Log::job_done`]). A job changes nothing that the log relies on: what
 //! it made counts only once the engine has taken the result, and after a crash only if a checkpoint names it.
 
+mod checkpoint;
+mod free;
+mod rewrite;
+mod run;
+mod seal;
+
 use bytes::Bytes;
 use wire::offset::Offset;
 use wire::time::UnixMs;
@@ -15,6 +21,8 @@ use crate::slot::RunEntry;
 use crate::store::CheckpointId;
 use crate::unit::UnitMeta;
 
+pub use run::{Pace, Proceed};
+
 /// A run with what its own entry does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnitRun {
@@ -22,6 +30,8 @@ pub struct UnitRun {
     pub entry: RunEntry,
     /// Wall time of its commit.
     pub append_ms: UnixMs,
+    /// Sum over its batches (docs/formats/unit.md, "Setsum").
+    pub setsum: u64,
 }
 
 /// Which jobs wait for each other: one of each lane runs at a time.
@@ -72,9 +82,9 @@ pub struct SealJob {
     pub slots_end: u64,
     /// The file's size; its footer ends there, or further if it does not fit.
     pub size: u64,
-    /// Sum over its batches (docs/formats/unit.md, "Setsum").
+    /// Sum over its runs' sums.
     pub setsum: u64,
-    /// Its runs, in any order.
+    /// Its runs, in any order; those that nobody can read any more are left out.
     pub runs: Vec<UnitRun>,
 }
 
@@ -118,7 +128,8 @@ pub struct RewriteJob {
     pub first_unit: UnitNo,
     /// A partition with so many bytes to copy gets units of its own.
     pub own_unit_bytes: u64,
-    /// A unit is ended by the partition that takes it beyond this, so it may be larger by one partition.
+    /// A unit is ended once its body has so many bytes. If it is shared, by the partition that takes it there, so it may be
+    /// larger by one partition.
     pub unit_bytes: u64,
 }
 
@@ -152,11 +163,12 @@ pub enum JobDone {
     Freed(Vec<UnitId>),
     /// Everything that lived in the inputs is in the units that were made.
     Rewritten {
-        /// The units that were copied.
+        /// The units that were copied. One of the job's that is missing here could not be read: nothing of it was copied, it
+        /// stays what it was, and `damaged` says why.
         inputs: Vec<UnitId>,
         /// What was made of them.
         made: Made,
-        /// Runs that could not be read as what they are, copied as they were found.
+        /// What could not be read as what it is: copied as it was found, or, in a unit that is not among `inputs`, not copied.
         damaged: Vec<Damage>,
     },
     /// The partition is compacted.
@@ -206,8 +218,8 @@ pub struct Damage {
     pub to: u64,
     /// Whose.
     pub key: PartitionKey,
-    /// First offset of the run.
+    /// First offset that cannot be read because of it, as far as that is known.
     pub base: Offset,
-    /// Last offset of the run.
+    /// Last offset that cannot be read because of it.
     pub last: Offset,
 }

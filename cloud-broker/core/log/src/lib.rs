@@ -13,11 +13,13 @@
 //! them; here a topic is a number), checks of a batch's CRC (the connection that received it did that).
 
 mod batch_cut;
+mod catalog;
 mod checkpoint;
 mod extent;
 mod fields;
 mod ids;
 mod job;
+mod lease;
 mod log;
 #[cfg(not(feature = "mutants"))]
 mod mutant;
@@ -41,22 +43,26 @@ mod wal_file_header;
 
 pub use batch_cut::{DamagedRun, FirstBatch};
 pub use checkpoint::{
-    CheckpointHead, PartitionState, ProducerBatchState, ProducerState, ReplayFrom,
+    CHECKPOINT_HEADER_BYTES, CHECKPOINT_VERSION, Checkpoint, CheckpointError, CheckpointErrorKind,
+    CheckpointHead, CheckpointIndex, CheckpointWriter, PartitionState, ProducerBatchState,
+    ProducerState, ReplayFrom, SECTIONS_MAX, Section, SectionKind, SectionTooLarge, UnsealedFile,
 };
 pub use extent::Extent;
 pub use ids::{FileNo, PartitionKey, SHARDS, Shard, SlotNo, TopicNo, UnitId, UnitNo};
 pub use job::{
-    CheckpointJob, CompactJob, Damage, FreeJob, Job, JobDone, Lane, LiveExtent, Made, RewriteJob,
-    SealJob, UnitRun,
+    CheckpointJob, CompactJob, Damage, FreeJob, Job, JobDone, Lane, LiveExtent, Made, Pace,
+    Proceed, RewriteJob, SealJob, UnitRun,
 };
+pub use lease::Lease;
 pub use log::{
-    AppendError, Appended, Durable, IdempotentError, IdempotentOutcome, Log, Moved, NewFile,
-    SlotToWrite, TooManyPartitions, UplinkOutcome,
+    AppendError, Appended, Applied, DeleteRecordsError, Durable, IdempotentError,
+    IdempotentOutcome, Log, LogUsage, Moved, NewFile, Now, RecordsDeleted, Room, SlotToWrite,
+    TooManyPartitions, UplinkOutcome,
 };
 pub use partition::PartitionOffsets;
 pub use policy::{CompactPolicy, TopicPolicy};
 pub use producer::{BATCHES_KEPT, PRODUCER_EXPIRATION_MS, PRODUCERS_MAX};
-pub use read::{Candidate, FilePiece, Piece, ReadError, ReadPlan};
+pub use read::{Candidate, FilePiece, Piece, PieceRead, ReadError, ReadPlan};
 pub use recovery::{
     Corruption, CorruptionKind, Recovered, RecoveryError, RecoveryReport, TailRewrite, TornTail,
     WalFileLen, WalSource, recover,
@@ -67,7 +73,11 @@ pub use slot::{
     RunFlags, SLOT_ALIGN, SLOT_BYTES_MAX, SLOT_HEADER_BYTES, SLOT_VERSION, ShardEpoch, Slot,
     SlotBody, SlotError, SlotHead, SlotHeader, UplinkEntry, encode_control, encode_data,
 };
-pub use unit::{UnitKind, UnitMeta};
+pub use unit::{
+    ExtentPart, ExtentRead, ExtentSearch, FoundRun, ReadFailed, SearchFor, ShardRow,
+    UNIT_BODY_BYTES_MAX, UNIT_ENTRIES_MAX, UNIT_ENTRY_BATCHES_BYTES, UnitError, UnitKind, UnitMeta,
+    UnitTable, setsum_of_batch,
+};
 pub use uplink_stream::{UplinkAppend, UplinkStream};
 pub use wal_file_header::{
     WAL_FILE_HEADER_BYTES, WAL_FILE_VERSION, WalFileHeader, WalFileHeaderError,

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
-use wire::offset::Offset;
+use wire::offset::{LeaderEpoch, Offset};
 use wire::time::UnixMs;
 
-use crate::ids::FileNo;
-use crate::slot::RunEntry;
+use crate::extent::Extent;
+use crate::ids::{FileNo, PartitionKey};
+use crate::job::UnitRun;
+use crate::slot::{RunEntry, RunFlags};
 
 /// Offsets of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,53 +19,91 @@ pub struct PartitionOffsets {
     pub high_watermark: Offset,
 }
 
-/// Durable batches of one partition that lie together in one slot: 48 bytes for every commit that a partition takes part
-/// in, so this is what an index costs.
+/// Durable batches of one partition that lie together in one slot of a WAL file that is not sealed: 64 bytes for every
+/// commit that a partition takes part in, so this is what an index costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) base: Offset,
     pub(crate) last: Offset,
     pub(crate) max_timestamp: UnixMs,
     pub(crate) append_ms: UnixMs,
+    pub(crate) setsum: u64,
     pub(crate) file_no: FileNo,
+    /// First byte in the file.
     pub(crate) pos: u32,
     pub(crate) len: u32,
+    leader_epoch: LeaderEpoch,
+    batches: u16,
+    flags: RunFlags,
 }
 
-const _: () = assert!(size_of::<Run>() == 48);
+const _: () = assert!(size_of::<Run>() == 64);
 
 impl Run {
-    /// The run of `entry` in a slot that begins at `slot_pos`.
-    pub(crate) fn new(entry: &RunEntry, append_ms: UnixMs, file_no: FileNo, slot_pos: u32) -> Self {
+    /// A run whose entry's position is counted from the start of its file.
+    pub(crate) fn new(file_no: FileNo, run: &UnitRun) -> Self {
+        let UnitRun { entry, append_ms, setsum } = run;
         Self {
             base: entry.base_offset,
             last: entry.last_offset,
             max_timestamp: entry.max_timestamp,
-            append_ms,
+            append_ms: *append_ms,
+            setsum: *setsum,
             file_no,
-            pos: slot_pos + entry.pos,
+            pos: entry.pos,
             len: entry.len,
+            leader_epoch: entry.leader_epoch,
+            batches: entry.batches,
+            flags: entry.flags,
+        }
+    }
+
+    pub(crate) fn to_unit_run(self, key: PartitionKey) -> UnitRun {
+        UnitRun {
+            entry: RunEntry {
+                key,
+                leader_epoch: self.leader_epoch,
+                pos: self.pos,
+                len: self.len,
+                batches: self.batches,
+                flags: self.flags,
+                base_offset: self.base,
+                last_offset: self.last,
+                max_timestamp: self.max_timestamp,
+            },
+            append_ms: self.append_ms,
+            setsum: self.setsum,
         }
     }
 }
 
-#[derive(Debug)]
+/// Why what a job has made cannot take the place of what it was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Misplaced;
+
+#[derive(Debug, Default)]
 pub(crate) struct PartitionLog {
     /// Behind the last record that was appended, durable or not.
     next: Offset,
     log_start: Offset,
     high_watermark: Offset,
+    /// Where each leader epoch begins.
+    epochs: Vec<(LeaderEpoch, Offset)>,
+    /// In units, in order of offsets.
+    extents: Vec<Extent>,
+    /// Behind the extents.
     runs: VecDeque<Run>,
+    /// Bytes of all extents and runs.
+    bytes: u64,
+    /// Keys below were seen by a compaction.
+    pub(crate) cleaned: Offset,
+    /// When the first tombstone or marker below `cleaned` may go.
+    pub(crate) next_horizon: Option<UnixMs>,
 }
 
 impl PartitionLog {
     pub(crate) fn new() -> Self {
-        Self {
-            next: Offset::ZERO,
-            log_start: Offset::ZERO,
-            high_watermark: Offset::ZERO,
-            runs: VecDeque::new(),
-        }
+        Self { next: Offset::ZERO, ..Self::default() }
     }
 
     pub(crate) fn offsets(&self) -> PartitionOffsets {
@@ -74,20 +114,131 @@ impl PartitionLog {
         self.next
     }
 
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn epochs(&self) -> &[(LeaderEpoch, Offset)] {
+        &self.epochs
+    }
+
+    pub(crate) fn extents(&self) -> &[Extent] {
+        &self.extents
+    }
+
+    pub(crate) fn runs(&self) -> &VecDeque<Run> {
+        &self.runs
+    }
+
     /// Gives out the offsets up to and with `last`.
     pub(crate) fn append_through(&mut self, last: Offset) {
         self.next = last.plus(1);
     }
 
-    /// `run` is durable, and so is everything before it.
-    pub(crate) fn run_durable(&mut self, run: Run) {
+    /// `run` is durable, and so is everything before it. Says whether it is the partition's first in its file.
+    pub(crate) fn run_durable(&mut self, run: Run) -> bool {
         self.high_watermark = run.last.plus(1);
+        if self.epochs.last().is_none_or(|(epoch, _)| *epoch != run.leader_epoch) {
+            self.epochs.push((run.leader_epoch, run.base));
+        }
+        // Deleted while it was on its way to the disk.
+        if run.last < self.log_start {
+            return false;
+        }
+        let is_first = self.runs.back().is_none_or(|before| before.file_no != run.file_no);
+        self.bytes += u64::from(run.len);
         self.runs.push_back(run);
+        is_first
     }
 
-    /// The run that holds `offset` and all behind it, in order.
+    /// The extent that holds `offset`, or the first behind it, and all that follow, in order.
+    pub(crate) fn extents_from(&self, offset: Offset) -> &[Extent] {
+        let first = self.extents.partition_point(|extent| extent.last < offset);
+        &self.extents[first..]
+    }
+
+    /// The run that holds `offset`, or the first behind it, and all that follow, in order.
     pub(crate) fn runs_from(&self, offset: Offset) -> impl Iterator<Item = &Run> {
         let first = self.runs.partition_point(|run| run.last < offset);
         self.runs.range(first..)
+    }
+
+    /// Makes `log_start` the first offset that can be read; gives back the extents that nobody can read any more.
+    pub(crate) fn start_at(&mut self, log_start: Offset) -> Vec<Extent> {
+        self.log_start = self.log_start.max(log_start);
+        let log_start = self.log_start;
+        let gone = self.extents.partition_point(|extent| extent.last < log_start);
+        let gone: Vec<Extent> = self.extents.drain(..gone).collect();
+        self.bytes -= gone.iter().map(|extent| extent.bytes).sum::<u64>();
+        while let Some(run) = self.runs.front().filter(|run| run.last < log_start) {
+            self.bytes -= u64::from(run.len);
+            self.runs.pop_front();
+        }
+        // The epoch that the log's start lies in is kept, and begins there.
+        let over = self.epochs.partition_point(|(_, start)| *start <= log_start);
+        if over > 0 {
+            self.epochs.drain(..over - 1);
+            self.epochs[0].1 = self.epochs[0].1.max(log_start);
+        }
+        gone
+    }
+
+    /// The partition's runs in a WAL file, which are its first.
+    pub(crate) fn runs_in(&self, file_no: FileNo) -> impl Iterator<Item = &Run> {
+        self.runs
+            .iter()
+            .skip_while(move |run| run.file_no < file_no)
+            .take_while(move |run| run.file_no == file_no)
+    }
+
+    /// The runs of a file, which are the first, have become `made`. Gives back what was taken of it: not what was dropped
+    /// meanwhile.
+    pub(crate) fn seal(&mut self, file_no: FileNo, made: &[Extent]) -> Vec<Extent> {
+        let runs_before = self.runs.len();
+        while let Some(run) = self.runs.front().filter(|run| run.file_no <= file_no) {
+            self.bytes -= u64::from(run.len);
+            self.runs.pop_front();
+        }
+        let mut taken = Vec::new();
+        for extent in made {
+            let is_next = self.extents.last().is_none_or(|before| before.last < extent.base);
+            if self.runs.len() < runs_before && is_next && extent.last >= self.log_start {
+                self.bytes += extent.bytes;
+                self.extents.push(*extent);
+                taken.push(*extent);
+            }
+        }
+        taken
+    }
+
+    /// Puts `made` in the place of those extents from `first` to `last` that `is_input`. Gives back the extents that went,
+    /// and those of `made` that were taken: what lies below the log's start by now is not.
+    pub(crate) fn replace(
+        &mut self,
+        (first, last): (Offset, Offset),
+        is_input: impl Fn(&Extent) -> bool,
+        made: &[Extent],
+    ) -> Result<(Vec<Extent>, Vec<Extent>), Misplaced> {
+        let start = self.extents.partition_point(|extent| extent.last < first);
+        let end = self.extents.partition_point(|extent| extent.base <= last).max(start);
+        let (gone, kept): (Vec<Extent>, Vec<Extent>) =
+            self.extents[start..end].iter().partition(|extent| is_input(extent));
+        let log_start = self.log_start;
+        let taken: Vec<Extent> =
+            made.iter().copied().filter(|extent| extent.last >= log_start).collect();
+        let mut within = kept;
+        within.extend_from_slice(&taken);
+        within.sort_by_key(|extent| extent.base);
+        let before = start.checked_sub(1).map(|before| self.extents[before]);
+        let behind = self.extents.get(end).copied();
+        let all = before.iter().chain(&within).chain(behind.iter());
+        let mut ordered = all.clone().zip(all.skip(1));
+        if !ordered.all(|(one, next)| one.last < next.base) {
+            return Err(Misplaced);
+        }
+        self.bytes -= gone.iter().map(|extent| extent.bytes).sum::<u64>();
+        self.bytes += taken.iter().map(|extent| extent.bytes).sum::<u64>();
+        self.extents.splice(start..end, within);
+        Ok((gone, taken))
     }
 }

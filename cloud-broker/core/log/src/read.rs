@@ -1,13 +1,20 @@
 //! What a reader is told to fetch, from where.
 
 use bytes::Bytes;
+use wire::limits::RECORD_BATCH_BYTES_MAX;
 use wire::offset::Offset;
 
 use crate::batch_cut::{DamagedRun, FirstBatch, cut};
-use crate::ids::FileNo;
+use crate::catalog::Catalog;
+use crate::ids::{FileNo, PartitionKey, UnitId};
+use crate::job::Damage;
+use crate::lease::Lease;
 use crate::partition::{PartitionLog, PartitionOffsets, Run};
 use crate::settings::READ_PIECES_MAX;
+use crate::slot::SLOT_BYTES_MAX;
+use crate::store::UnitSource;
 use crate::tail::Tail;
+use crate::unit::{ExtentRead, ExtentSearch, ReadFailed};
 
 /// Why nothing can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,14 +39,85 @@ pub struct ReadPlan {
 /// Consecutive batches of one partition.
 #[derive(Debug, Clone)]
 pub enum Piece {
+    /// To be read from a unit.
+    Extent(ExtentRead, Lease),
     /// To be read from a WAL file.
     File(FilePiece),
     /// At hand.
     Memory(Bytes),
+    /// To be searched for in a unit: only in a [`Candidate`].
+    Search(ExtentSearch, Lease),
+}
+
+/// What was read of a piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PieceRead {
+    /// Whole batches, in order.
+    pub batches: Vec<Bytes>,
+    /// Whether it is all that the plan wanted. If not, the answer ends here: what the next piece holds would leave a hole.
+    pub is_whole: bool,
+    /// For a candidate: the offset behind these batches, if it is not [`Candidate::next`].
+    pub next: Option<Offset>,
+}
+
+impl From<Bytes> for PieceRead {
+    fn from(batches: Bytes) -> Self {
+        Self { batches: vec![batches], is_whole: true, next: None }
+    }
+}
+
+impl Piece {
+    /// The piece's batches, if they need not be read.
+    #[must_use]
+    pub fn at_hand(&self) -> Option<&Bytes> {
+        match self {
+            Self::Memory(bytes) => Some(bytes),
+            Self::Extent(..) | Self::File(_) | Self::Search(..) => None,
+        }
+    }
+
+    /// Bytes that reading it takes at most.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        match self {
+            // A first batch that is larger than the limit is read all the same.
+            Self::Extent(read, _) => {
+                let all = usize::try_from(read.extent.bytes).unwrap_or(usize::MAX);
+                all.min(read.max_bytes.max(RECORD_BATCH_BYTES_MAX))
+            }
+            Self::File(piece) => piece.len as usize,
+            Self::Memory(bytes) => bytes.len(),
+            Self::Search(..) => SLOT_BYTES_MAX,
+        }
+    }
+
+    /// Reads the piece; blocks if it is not at hand. Each batch is checked by its CRC.
+    ///
+    /// # Errors
+    /// [`ReadFailed`].
+    pub fn read<S: UnitSource>(&self, source: &mut S) -> Result<PieceRead, ReadFailed<S::Error>> {
+        match self {
+            Self::Extent(read, _) => {
+                let part = read.run(source)?;
+                let is_whole = part.next > read.extent.last;
+                Ok(PieceRead { batches: part.batches, is_whole, next: None })
+            }
+            Self::File(piece) => piece.read(source),
+            Self::Memory(bytes) => Ok(bytes.clone().into()),
+            Self::Search(search, _) => {
+                let found = search.run(source)?;
+                Ok(PieceRead {
+                    batches: vec![found.batches],
+                    is_whole: true,
+                    next: Some(found.next),
+                })
+            }
+        }
+    }
 }
 
 /// A run to be read from a file: all `len` bytes of it, then [`FilePiece::cut`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct FilePiece {
     /// The file.
     pub file_no: FileNo,
@@ -47,10 +125,14 @@ pub struct FilePiece {
     pub pos: u32,
     /// Bytes.
     pub len: u32,
+    key: PartitionKey,
     base: Offset,
+    last: Offset,
     from: Offset,
     max_bytes: usize,
     first: FirstBatch,
+    /// The file is not given back while this is held.
+    _lease: Lease,
 }
 
 impl FilePiece {
@@ -66,16 +148,18 @@ impl FilePiece {
         Ok(run.slice(range))
     }
 
-    fn new(run: &Run, from: Offset, max_bytes: usize, first: FirstBatch) -> Self {
-        Self {
-            file_no: run.file_no,
-            pos: run.pos,
-            len: run.len,
-            base: run.base,
-            from,
-            max_bytes,
-            first,
-        }
+    fn read<S: UnitSource>(&self, source: &mut S) -> Result<PieceRead, ReadFailed<S::Error>> {
+        let (unit, pos) = (UnitId::Wal(self.file_no), u64::from(self.pos));
+        let run = source.read_at(unit, pos, self.len as usize).map_err(ReadFailed::Source)?;
+        let batches = self.cut(&run).map_err(|damaged| Damage {
+            unit,
+            from: pos + damaged.at as u64,
+            to: pos + u64::from(self.len),
+            key: self.key,
+            base: self.base,
+            last: self.last,
+        })?;
+        Ok(batches.into())
     }
 }
 
@@ -89,66 +173,100 @@ pub struct Candidate {
     pub next: Offset,
 }
 
-/// Plans a read of at most `max_bytes` from the batch that holds `offset`.
-pub(crate) fn plan(
-    partition: &PartitionLog,
-    tail: &Tail,
-    offset: Offset,
-    max_bytes: usize,
-    first: FirstBatch,
-) -> Result<ReadPlan, ReadError> {
-    let offsets = partition.offsets();
-    if offset < offsets.log_start || offset > offsets.high_watermark {
-        return Err(ReadError::OutOfRange(offsets));
-    }
-    let mut pieces = Vec::new();
-    let mut left = max_bytes;
-    for run in partition.runs_from(offset) {
-        let first = if pieces.is_empty() { first } else { FirstBatch::IfItFits };
-        // Nothing fits into nothing: a file would be read in vain.
-        let is_next = left > 0 || first == FirstBatch::Always;
-        let len = run.len as usize;
-        if !is_next || pieces.len() >= READ_PIECES_MAX {
-            break;
-        }
-        // A run that is cut short ends the plan: what lies behind it would leave a hole.
-        let (taken, whole) = match tail.find(run) {
-            Some(bytes) => {
-                let Ok(range) = cut(&bytes, run.base, offset, left, first) else {
-                    break;
-                };
-                let ends = range.end == bytes.len();
-                let piece = bytes.slice(range);
-                let taken = piece.len();
-                if taken > 0 {
-                    pieces.push(Piece::Memory(piece));
-                }
-                (taken, ends)
-            }
-            None if pieces.is_empty() || len <= left => {
-                pieces.push(Piece::File(FilePiece::new(run, offset, left, first)));
-                (len, len <= left)
-            }
-            None => break,
-        };
-        left = left.saturating_sub(taken);
-        if !whole {
-            break;
-        }
-    }
-    Ok(ReadPlan { pieces, offsets })
+/// What plans are made from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Planner<'a> {
+    pub(crate) key: PartitionKey,
+    pub(crate) partition: &'a PartitionLog,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) tail: &'a Tail,
 }
 
-/// The whole of `run`, from the batch that holds `from`.
-pub(crate) fn candidate(run: &Run, tail: &Tail, from: Offset) -> Candidate {
-    let all = usize::MAX;
-    let in_memory = tail.find(run).and_then(|bytes| {
-        let range = cut(&bytes, run.base, from, all, FirstBatch::Always).ok()?;
-        Some(Piece::Memory(bytes.slice(range)))
-    });
-    Candidate {
-        piece: in_memory
-            .unwrap_or_else(|| Piece::File(FilePiece::new(run, from, all, FirstBatch::Always))),
-        next: run.last.plus(1),
+/// What a reader wants of a run.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    from: Offset,
+    max_bytes: usize,
+    first: FirstBatch,
+}
+
+impl Planner<'_> {
+    /// Plans a read of at most `max_bytes` from the batch that holds `offset`.
+    pub(crate) fn plan(
+        &self,
+        offset: Offset,
+        max_bytes: usize,
+        first: FirstBatch,
+    ) -> Result<ReadPlan, ReadError> {
+        let offsets = self.partition.offsets();
+        if offset < offsets.log_start || offset > offsets.high_watermark {
+            return Err(ReadError::OutOfRange(offsets));
+        }
+        let mut pieces = Vec::new();
+        let mut left = max_bytes;
+        for run in self.partition.runs_from(offset) {
+            let first = if pieces.is_empty() { first } else { FirstBatch::IfItFits };
+            // Nothing fits into nothing: a file would be read in vain.
+            let is_next = left > 0 || first == FirstBatch::Always;
+            let len = run.len as usize;
+            if !is_next || pieces.len() >= READ_PIECES_MAX {
+                break;
+            }
+            // A run that is cut short ends the plan: what lies behind it would leave a hole.
+            let (taken, whole) = match self.tail.find(run) {
+                Some(bytes) => {
+                    let Ok(range) = cut(&bytes, run.base, offset, left, first) else {
+                        break;
+                    };
+                    let ends = range.end == bytes.len();
+                    let piece = bytes.slice(range);
+                    let taken = piece.len();
+                    if taken > 0 {
+                        pieces.push(Piece::Memory(piece));
+                    }
+                    (taken, ends)
+                }
+                None if pieces.is_empty() || len <= left => {
+                    let wanted = Wanted { from: offset, max_bytes: left, first };
+                    pieces.push(self.file_piece(run, wanted));
+                    (len, len <= left)
+                }
+                None => break,
+            };
+            left = left.saturating_sub(taken);
+            if !whole {
+                break;
+            }
+        }
+        Ok(ReadPlan { pieces, offsets })
+    }
+
+    /// The whole of `run`, from the batch that holds `from`.
+    pub(crate) fn candidate(&self, run: &Run, from: Offset) -> Candidate {
+        let all = Wanted { from, max_bytes: usize::MAX, first: FirstBatch::Always };
+        let in_memory = self.tail.find(run).and_then(|bytes| {
+            let range = cut(&bytes, run.base, from, all.max_bytes, all.first).ok()?;
+            Some(Piece::Memory(bytes.slice(range)))
+        });
+        Candidate {
+            piece: in_memory.unwrap_or_else(|| self.file_piece(run, all)),
+            next: run.last.plus(1),
+        }
+    }
+
+    fn file_piece(&self, run: &Run, wanted: Wanted) -> Piece {
+        let lease = self.catalog.file(run.file_no).map(|file| file.lease.clone());
+        Piece::File(FilePiece {
+            file_no: run.file_no,
+            pos: run.pos,
+            len: run.len,
+            key: self.key,
+            base: run.base,
+            last: run.last,
+            from: wanted.from,
+            max_bytes: wanted.max_bytes,
+            first: wanted.first,
+            _lease: lease.unwrap_or_default(),
+        })
     }
 }

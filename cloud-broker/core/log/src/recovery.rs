@@ -19,10 +19,12 @@ use bytes::Bytes;
 use wire::ids::Incarnation;
 use wire::offset::LeaderEpoch;
 
-use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo};
+use crate::catalog::Catalog;
+use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo, UnitId};
 use crate::partition::PartitionLog;
 use crate::producer::Producers;
 use crate::slot::{ALL_SHARDS, Open, Predecessor, ShardEpoch};
+use crate::store::{CheckpointStore, UnitStore};
 use crate::uplink_stream::UplinkStreams;
 use chain::Chains;
 use replay::Replay;
@@ -124,6 +126,8 @@ pub struct Recovered {
     pub rewrite: Option<TailRewrite>,
     /// Files without a slot, to be removed.
     pub dead_files: Vec<FileNo>,
+    /// What a crash has left that nothing names, to be given back with [`UnitStore::free`].
+    pub orphans: Vec<UnitId>,
     /// For the log line.
     pub report: RecoveryReport,
     pub(crate) next_file_no: FileNo,
@@ -131,6 +135,7 @@ pub struct Recovered {
     pub(crate) partitions: BTreeMap<PartitionKey, PartitionLog>,
     pub(crate) streams: UplinkStreams,
     pub(crate) producers: Producers,
+    pub(crate) catalog: Catalog,
     last_chain: Option<LastChain>,
 }
 
@@ -201,13 +206,16 @@ impl Recovered {
     }
 }
 
-/// Replays everything in `source`.
+/// Rebuilds the log from what `store` holds.
 ///
 /// # Errors
 /// [`RecoveryError`].
-pub fn recover<S: WalSource>(source: &mut S) -> Result<Recovered, RecoveryError<S::Error>> {
-    let chains = Chains::find(source)?;
-    let mut replay = Replay::new(source);
+pub fn recover<S, E>(store: &mut S) -> Result<Recovered, RecoveryError<E>>
+where
+    S: WalSource<Error = E> + UnitStore<Error = E> + CheckpointStore<Error = E>,
+{
+    let chains = Chains::find(store)?;
+    let mut replay = Replay::new(store);
     for chain in &chains.chains {
         replay.chain(chain)?;
     }

@@ -16,7 +16,8 @@ pub use entries::{RunEntry, RunFlags, UplinkEntry};
 
 use crate::fields::{field, i64_at, put, u16_at, u32_at, u64_at};
 use crate::ids::SlotNo;
-use entries::{RUN_ENTRY_BYTES, UPLINK_ENTRY_BYTES};
+pub(crate) use entries::RUN_ENTRY_BYTES;
+use entries::UPLINK_ENTRY_BYTES;
 
 /// The version that this crate writes and reads.
 pub const SLOT_VERSION: u16 = 1;

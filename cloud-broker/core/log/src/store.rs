@@ -3,6 +3,9 @@
 //!
 //! All calls block and return when what they promise is so; the shell decides on which thread that is.
 
+#[cfg(feature = "sim")]
+pub mod conformance;
+
 use bytes::Bytes;
 use wire::ids::Incarnation;
 
@@ -59,6 +62,11 @@ pub trait UnitSource {
     /// # Errors
     /// The store's own.
     fn read_at(&mut self, unit: UnitId, pos: u64, len: usize) -> Result<Bytes, Self::Error>;
+
+    /// All of `unit` will be read soon, in small pieces: a hint.
+    fn will_need(&mut self, unit: UnitId) {
+        let _ = unit;
+    }
 }
 
 /// Keeps units: sealed WAL files and what was made of them.

@@ -1,9 +1,38 @@
 //! A unit: batches sorted by partition with a table of where they lie, or a WAL file with such a table behind its slots
 //! (docs/formats/unit.md).
+//!
+//! [`UnitTable`] reads a unit's directory and entries with their checksums. Readers of one partition do not load tables:
+//! [`ExtentRead`] finds an offset with a few small reads, [`ExtentSearch`] a timestamp. [`UnitsOut`] writes units.
+//!
+//! Invariants: what is handed out agrees with entry, batch header and the batch's CRC; what does not is [`Damage`] with its
+//! range. Deliberately missing: which units count, and which extents lie where (the engine and its checkpoints know that).
+//!
+//! [`Damage`]: crate::Damage
+//! [`UnitsOut`]: out::UnitsOut
+
+mod builder;
+mod entries;
+mod out;
+mod read;
+mod search;
+mod setsum;
+mod table;
+mod trailer;
+mod walk;
 
 use wire::time::UnixMs;
 
 use crate::ids::{SlotNo, UnitId};
+
+pub(crate) use builder::{AfterGap, Origin, WriteFailed};
+pub(crate) use entries::ExtentEntries;
+pub(crate) use out::{Home, UnitsOut};
+pub use read::{ExtentPart, ExtentRead, ReadFailed};
+pub use search::{ExtentSearch, FoundRun, SearchFor};
+pub use setsum::setsum_of_batch;
+pub use table::{ShardRow, UnitError, UnitTable};
+pub(crate) use table::{TableBuilder, UnitFacts};
+pub(crate) use walk::Walk;
 
 /// What a unit was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,10 +68,25 @@ pub struct UnitMeta {
     pub first_slot: SlotNo,
     /// The slot behind the last that its batches come from.
     pub end_slot: SlotNo,
-    /// Wall time of the latest commit among them.
+    /// Wall time of the latest commit among them; 0 if there are none.
     pub max_append_ms: UnixMs,
     /// Sum over its batches (docs/formats/unit.md, "Setsum").
     pub setsum: u64,
     /// The trailer's CRC: tells it from a unit that had its name before.
     pub crc: u32,
 }
+
+/// An entry of a made unit ends with the batch that would take it beyond this, so that whoever looks for an offset or a time
+/// reads this much at most, or one batch.
+pub const UNIT_ENTRY_BATCHES_BYTES: usize = 256 << 10;
+
+/// A made unit ends before its body would be larger: positions are 32 bits.
+pub const UNIT_BODY_BYTES_MAX: u64 = 2 << 30;
+
+/// A made unit ends before it would have more entries: whoever writes it keeps them in memory.
+pub const UNIT_ENTRIES_MAX: u32 = 1 << 20;
+
+const _: () = assert!(
+    UNIT_BODY_BYTES_MAX + crate::SLOT_BYTES_MAX as u64 <= u32::MAX as u64,
+    "every position fits, also behind the run that goes beyond the limit"
+);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use broker_coordinator::GroupSettings;
 use broker_core::{
     Answer, Asker, Broker, BrokerSettings, ClientId, ControlWrite, Effect, Event as BrokerEvent,
-    Identity, Image, RequestError, SessionId, UplinkRequest,
+    Identity, Image, RequestError, RetentionDefaults, SessionId, UplinkRequest,
 };
 use broker_log::sim_disk::{Death, SimDisk, start};
 use broker_log::{Log, LogSettings, RecoveryError, SlotToWrite};
@@ -26,7 +26,7 @@ const RESTART_MS_MAX: u64 = 6_000;
 const STARTS_THAT_DIE: u64 = 15;
 
 /// Calls to the disk within which such a start dies.
-const CALLS_OF_A_START: usize = 8;
+const CALLS_OF_A_START: usize = 14;
 
 /// How a broker ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,7 @@ impl BrokerHost {
                 slot_bytes_target: 16 << 10,
                 tail_bytes: 24 << 10,
                 pending_bytes_max: profile.pending_bytes_max,
+                ..LogSettings::default()
             },
         }
     }
@@ -156,8 +157,10 @@ impl World<'_> {
     fn start_broker(&mut self) -> Result<(), String> {
         let now = self.schedule.now();
         let dies = !self.healed && self.rng.broker.chance(STARTS_THAT_DIE);
-        self.broker.disk.calls_left =
-            dies.then(|| (self.rng.broker.place(CALLS_OF_A_START), Death::Killed));
+        self.broker.disk.heal();
+        if dies {
+            self.broker.disk.die_after(self.rng.broker.place(CALLS_OF_A_START), Death::Killed);
+        }
         let Some((identity, log)) = self.open_log()? else {
             self.trace.line(now, format_args!("broker dies while it starts"));
             if self.rng.broker.chance(50) {
@@ -190,7 +193,7 @@ impl World<'_> {
         id_seed[..8].copy_from_slice(&self.rng.broker.number().to_le_bytes());
         let host = &mut self.broker;
         let log = start(&mut host.disk, incarnation, &host.settings);
-        host.disk.calls_left = None;
+        host.disk.heal();
         match log {
             Ok(log) => Ok(Some((Identity { incarnation, id_seed }, log))),
             Err(RecoveryError::Source(_)) => Ok(None),
@@ -316,12 +319,14 @@ fn settings() -> BrokerSettings {
     BrokerSettings {
         advertised_host: "broker.example".to_owned(),
         advertised_port: 9092,
+        log_dir: String::new(),
         auto_create_topics: false,
         default_partitions: 1,
         replication_factor_max: 1,
         uplink_topics: BTreeSet::from([DEFAULT_TOPIC.to_owned()]),
         offsets_partitions: 1,
         groups: GroupSettings::default(),
+        retention: RetentionDefaults::default(),
     }
 }
 

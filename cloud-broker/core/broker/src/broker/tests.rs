@@ -1,3 +1,4 @@
+mod changes;
 mod idempotence;
 mod lookups;
 mod topics;
@@ -418,7 +419,11 @@ fn answers_of(api: ApiKey, version: i16) -> Vec<Response> {
             assert_eq!(all.topics.len(), 1, "version {version}");
             vec![Response::from(named), Response::from(all)]
         }
-        _ => topics::answers_of(&mut sim, api, version),
+        _ => {
+            let mut answers = topics::answers_of(&mut sim, api, version);
+            answers.extend(changes::answers_of(&mut sim, api, version));
+            answers
+        }
     }
 }
 
@@ -434,7 +439,7 @@ fn every_answer_can_be_said_in_every_version() {
             }
         }
     }
-    assert_eq!(said, 11 * 2 + 15 * 3 + 10 * 7 + 14 * 2 + 6 * 2 + 6 * 2 + 6 * 2 + 4);
+    assert_eq!(said, 11 * 2 + 15 * 3 + 10 * 7 + 14 * 2 + 6 * 2 + 6 * 2 + 6 * 2 + 4 + 9 * 2);
 }
 
 #[test]

@@ -1,27 +1,66 @@
 //! Changes of the metadata: who asks for them, who waits for them, and what they change elsewhere.
 
+use broker_log::store::CheckpointId;
 use broker_log::{PartitionKey, TopicNo};
 use wire::ids::{Partition, ProducerId};
-use wire::time::UnixMs;
+use wire::time::{MonoMs, UnixMs};
 
 use super::{Broker, WaitingForTopics, register};
 use crate::event::{Answer, Asker, Effect};
-use crate::handlers::admin::{AdminAnswer, AdminRequest, WaitingAdmin};
+use crate::handlers::admin::{AdminAnswer, AdminRequest, Settled, WaitingAdmin};
+use crate::handlers::alter_configs::{self, AlterConfigsQuery};
+use crate::handlers::create_partitions::{self, CreatePartitionsQuery};
 use crate::handlers::create_topics::{self, CreateTopicsQuery};
 use crate::handlers::delete_topics::{self, DeleteTopicsQuery};
-use crate::handlers::{InitProducerIdAnswer, InitProducerIdQuery};
+use crate::handlers::{DeleteRecordsQuery, InitProducerIdAnswer, InitProducerIdQuery};
 use crate::metadata::{Ticket, Topic};
 
 impl Broker {
-    pub(super) fn admin(&mut self, asker: Asker, request: AdminRequest, out: &mut Vec<Effect>) {
+    pub(super) fn admin(
+        &mut self,
+        mono: MonoMs,
+        asker: Asker,
+        request: AdminRequest,
+        out: &mut Vec<Effect>,
+    ) {
         match request {
+            AdminRequest::AlterConfigs(query) => self.alter_configs(asker, query, out),
+            AdminRequest::CreatePartitions(query) => self.create_partitions(asker, query, out),
             AdminRequest::CreateTopics(query) => self.create_topics(asker, query, out),
+            AdminRequest::DeleteRecords(query) => self.delete_records(mono, asker, query, out),
             AdminRequest::DeleteTopics(query) => self.delete_topics(asker, query, out),
             AdminRequest::DescribeConfigs(query) => {
                 let answer = query.answer(&self.settings, self.metadata.image());
                 give(asker, AdminAnswer::DescribeConfigs(answer), out);
             }
             AdminRequest::InitProducerId(query) => self.init_producer_id(asker, query, out),
+        }
+    }
+
+    fn alter_configs(&mut self, asker: Asker, query: AlterConfigsQuery, out: &mut Vec<Effect>) {
+        match query.begin(&self.settings, &mut self.metadata) {
+            alter_configs::Outcome::Now(answer) => {
+                give(asker, AdminAnswer::AlterConfigs(answer), out);
+            }
+            alter_configs::Outcome::After(ticket, waiting) => {
+                self.wait_for(ticket, asker, WaitingAdmin::AlterConfigs(waiting));
+            }
+        }
+    }
+
+    fn create_partitions(
+        &mut self,
+        asker: Asker,
+        query: CreatePartitionsQuery,
+        out: &mut Vec<Effect>,
+    ) {
+        match query.begin(&mut self.metadata) {
+            create_partitions::Outcome::Now(answer) => {
+                give(asker, AdminAnswer::CreatePartitions(answer), out);
+            }
+            create_partitions::Outcome::After(ticket, waiting) => {
+                self.wait_for(ticket, asker, WaitingAdmin::CreatePartitions(waiting));
+            }
         }
     }
 
@@ -33,6 +72,35 @@ impl Broker {
             create_topics::Outcome::After(ticket, waiting) => {
                 self.wait_for(ticket, asker, WaitingAdmin::CreateTopics(waiting));
             }
+        }
+    }
+
+    fn delete_records(
+        &mut self,
+        mono: MonoMs,
+        asker: Asker,
+        query: DeleteRecordsQuery,
+        out: &mut Vec<Effect>,
+    ) {
+        let deadline = mono + query.wait_ms();
+        let image = self.metadata.image();
+        let (answer, after) = query.delete(&mut self.log, image, &self.settings.retention);
+        match after {
+            Some(id) => self.deletions.park(asker, id, deadline, answer),
+            None => give(asker, AdminAnswer::DeleteRecords(answer), out),
+        }
+    }
+
+    /// What was deleted before this checkpoint stays deleted.
+    pub(super) fn checkpoint_durable(&mut self, id: CheckpointId, out: &mut Vec<Effect>) {
+        while let Some((asker, answer)) = self.deletions.release(id) {
+            give(asker, AdminAnswer::DeleteRecords(answer), out);
+        }
+    }
+
+    pub(super) fn deletions_due(&mut self, mono: MonoMs, out: &mut Vec<Effect>) {
+        while let Some((asker, answer)) = self.deletions.take_due(mono) {
+            give(asker, AdminAnswer::DeleteRecords(answer.timed_out()), out);
         }
     }
 
@@ -81,10 +149,11 @@ impl Broker {
 
     pub(super) fn control_stored(&mut self, wall: UnixMs, version: u64, out: &mut Vec<Effect>) {
         let changes = self.metadata.stored(version);
-        for topic in &changes.made {
+        for topic in changes.made.iter().chain(&changes.changed) {
             // The metadata's limit on partitions is far below the log's, so there is room; were there none, reads and
             // appends of the missing partition would say that it is unknown.
             let _ = register(&mut self.log, topic);
+            self.apply_policy(topic);
         }
         for topic in &changes.deleted {
             self.topic_gone(topic, out);
@@ -93,12 +162,12 @@ impl Broker {
         if !changes.producer_ids.is_empty() {
             self.producer_ids = changes.producer_ids;
         }
-        self.settled(wall, changes.ticket, out);
+        self.settled(wall, (changes.ticket, Settled::Stored), out);
     }
 
     pub(super) fn control_not_stored(&mut self, wall: UnixMs, out: &mut Vec<Effect>) {
         let ticket = self.metadata.not_stored();
-        self.settled(wall, ticket, out);
+        self.settled(wall, (ticket, Settled::NotStored), out);
     }
 
     /// The log forgets the topic, and who waits for its data hears that there is none.
@@ -116,7 +185,12 @@ impl Broker {
     }
 
     /// Answers who waited for a change: it is made, or it will not be.
-    fn settled(&mut self, wall: UnixMs, ticket: Ticket, out: &mut Vec<Effect>) {
+    fn settled(
+        &mut self,
+        wall: UnixMs,
+        (ticket, settled): (Ticket, Settled),
+        out: &mut Vec<Effect>,
+    ) {
         while let Some(first) = self.waiting.first_entry() {
             if *first.key() > ticket {
                 break;
@@ -124,7 +198,7 @@ impl Broker {
             for waiting in first.remove() {
                 match waiting {
                     WaitingForTopics::Admin(asker, waiting) => {
-                        self.answer_admin(asker, waiting, out);
+                        self.answer_admin(asker, waiting, settled, out);
                     }
                     WaitingForTopics::Coordinator(asker, query) => {
                         self.answer_coordinator(asker, &query, out);
@@ -138,9 +212,21 @@ impl Broker {
         }
     }
 
-    fn answer_admin(&mut self, asker: Asker, waiting: WaitingAdmin, out: &mut Vec<Effect>) {
+    fn answer_admin(
+        &mut self,
+        asker: Asker,
+        waiting: WaitingAdmin,
+        settled: Settled,
+        out: &mut Vec<Effect>,
+    ) {
         let image = self.metadata.image();
         let answer = match waiting {
+            WaitingAdmin::AlterConfigs(waiting) => {
+                AdminAnswer::AlterConfigs(waiting.answer(settled))
+            }
+            WaitingAdmin::CreatePartitions(waiting) => {
+                AdminAnswer::CreatePartitions(waiting.answer(settled))
+            }
             WaitingAdmin::CreateTopics(waiting) => AdminAnswer::CreateTopics(waiting.answer(image)),
             WaitingAdmin::DeleteTopics(waiting) => AdminAnswer::DeleteTopics(waiting.answer(image)),
             WaitingAdmin::InitProducerId => {

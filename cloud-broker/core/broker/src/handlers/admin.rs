@@ -5,16 +5,26 @@ use broker_kafka::generated::Request;
 use broker_kafka::runtime::Text;
 use broker_kafka::{ErrorCode, Response};
 
+use super::alter_configs::{AlterConfigsAnswer, AlterConfigsQuery, WaitingAlter};
+use super::create_partitions::{CreatePartitionsAnswer, CreatePartitionsQuery, WaitingPartitions};
 use super::create_topics::{CreateTopicsAnswer, CreateTopicsQuery, WaitingCreate};
+use super::delete_records::{DeleteRecordsAnswer, DeleteRecordsQuery};
 use super::delete_topics::{DeleteTopicsAnswer, DeleteTopicsQuery, WaitingDelete};
 use super::describe_configs::{DescribeConfigsAnswer, DescribeConfigsQuery};
+use super::incremental_alter_configs;
 use super::init_producer_id::{InitProducerIdAnswer, InitProducerIdQuery};
 
 /// A request of an administrative API.
 #[derive(Debug)]
 pub enum AdminRequest {
+    /// AlterConfigs or IncrementalAlterConfigs.
+    AlterConfigs(AlterConfigsQuery),
+    /// CreatePartitions.
+    CreatePartitions(CreatePartitionsQuery),
     /// CreateTopics.
     CreateTopics(CreateTopicsQuery),
+    /// DeleteRecords.
+    DeleteRecords(DeleteRecordsQuery),
     /// DeleteTopics.
     DeleteTopics(DeleteTopicsQuery),
     /// DescribeConfigs.
@@ -26,8 +36,14 @@ pub enum AdminRequest {
 /// The answer to one.
 #[derive(Debug)]
 pub enum AdminAnswer {
+    /// To AlterConfigs or IncrementalAlterConfigs.
+    AlterConfigs(AlterConfigsAnswer),
+    /// To CreatePartitions.
+    CreatePartitions(CreatePartitionsAnswer),
     /// To CreateTopics.
     CreateTopics(CreateTopicsAnswer),
+    /// To DeleteRecords.
+    DeleteRecords(DeleteRecordsAnswer),
     /// To DeleteTopics.
     DeleteTopics(DeleteTopicsAnswer),
     /// To DescribeConfigs.
@@ -39,21 +55,47 @@ pub enum AdminAnswer {
 /// A request that waits until a change of the metadata is stored.
 #[derive(Debug)]
 pub(crate) enum WaitingAdmin {
+    AlterConfigs(WaitingAlter),
+    CreatePartitions(WaitingPartitions),
     CreateTopics(WaitingCreate),
     DeleteTopics(WaitingDelete),
     InitProducerId,
+}
+
+/// What has become of a change of the metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    NotStored,
+    Stored,
+}
+
+impl Settled {
+    pub(crate) fn outcome(self) -> Result<(), Failure> {
+        match self {
+            Self::NotStored => Err(Failure::not_stored()),
+            Self::Stored => Ok(()),
+        }
+    }
 }
 
 impl AdminRequest {
     /// Takes what matters from a request of this version; `None` for another API.
     pub(super) fn new(version: i16, request: &Request) -> Option<Self> {
         Some(match request {
+            Request::AlterConfigs(alter) => Self::AlterConfigs(AlterConfigsQuery::new(alter)),
+            Request::CreatePartitions(create) => {
+                Self::CreatePartitions(CreatePartitionsQuery::new(create))
+            }
             Request::CreateTopics(create) => Self::CreateTopics(CreateTopicsQuery::new(create)),
+            Request::DeleteRecords(delete) => Self::DeleteRecords(DeleteRecordsQuery::new(delete)),
             Request::DeleteTopics(delete) => {
                 Self::DeleteTopics(DeleteTopicsQuery::new(version, delete))
             }
             Request::DescribeConfigs(describe) => {
                 Self::DescribeConfigs(DescribeConfigsQuery::new(describe))
+            }
+            Request::IncrementalAlterConfigs(alter) => {
+                Self::AlterConfigs(incremental_alter_configs::query(alter))
             }
             Request::InitProducerId(init) => Self::InitProducerId(InitProducerIdQuery::new(init)),
             _ => return None,
@@ -64,7 +106,10 @@ impl AdminRequest {
     #[must_use]
     pub fn api_name(&self) -> &'static str {
         match self {
+            Self::AlterConfigs(query) => query.api_name(),
+            Self::CreatePartitions(_) => "CreatePartitions",
             Self::CreateTopics(_) => "CreateTopics",
+            Self::DeleteRecords(_) => "DeleteRecords",
             Self::DeleteTopics(_) => "DeleteTopics",
             Self::DescribeConfigs(_) => "DescribeConfigs",
             Self::InitProducerId(_) => "InitProducerId",
@@ -77,7 +122,10 @@ impl AdminAnswer {
     #[must_use]
     pub fn into_response(self) -> Response {
         match self {
+            Self::AlterConfigs(answer) => answer.into_response(),
+            Self::CreatePartitions(answer) => answer.into_response().into(),
             Self::CreateTopics(answer) => answer.into_response().into(),
+            Self::DeleteRecords(answer) => answer.into_response().into(),
             Self::DeleteTopics(answer) => answer.into_response().into(),
             Self::DescribeConfigs(answer) => answer.into_response().into(),
             Self::InitProducerId(answer) => answer.into_response().into(),

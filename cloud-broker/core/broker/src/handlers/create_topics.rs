@@ -20,7 +20,7 @@ use crate::broker::BrokerSettings;
 use crate::ids::IdSource;
 use crate::ingest::uplink_partitions;
 use crate::metadata::{Image, Metadata, NewTopic, Ticket, TopicRefused, is_reserved};
-use crate::topic_config::TopicConfigs;
+use crate::topic_config::{RetentionDefaults, TopicConfigs};
 
 /// Most topics in one request.
 pub const TOPICS_PER_REQUEST_MAX: usize = 1_000;
@@ -47,12 +47,14 @@ struct Wanted {
 #[derive(Debug)]
 pub(crate) struct WaitingCreate {
     topics: Vec<(Text, Result<TopicId, Failure>)>,
+    defaults: RetentionDefaults,
 }
 
 /// The answer.
 #[derive(Debug)]
 pub struct CreateTopicsAnswer {
     topics: Vec<(Text, Result<Created, Failure>)>,
+    defaults: RetentionDefaults,
 }
 
 /// A topic that was made, or could be.
@@ -119,7 +121,8 @@ impl CreateTopicsQuery {
                 });
                 (name, created)
             });
-            return Outcome::Now(CreateTopicsAnswer { topics: topics.collect() });
+            let topics = topics.collect();
+            return Outcome::Now(CreateTopicsAnswer { topics, defaults: settings.retention });
         }
         let mut last = None;
         let mut topics = Vec::with_capacity(self.topics.len());
@@ -134,7 +137,7 @@ impl CreateTopicsQuery {
             });
             topics.push((name, staged));
         }
-        let waiting = WaitingCreate { topics };
+        let waiting = WaitingCreate { topics, defaults: settings.retention };
         match last {
             Some(ticket) => Outcome::After(ticket, waiting),
             None => Outcome::Now(waiting.answer(metadata.image())),
@@ -206,7 +209,7 @@ impl WaitingCreate {
             });
             (name, created)
         });
-        CreateTopicsAnswer { topics: topics.collect() }
+        CreateTopicsAnswer { topics: topics.collect(), defaults: self.defaults }
     }
 }
 
@@ -219,7 +222,7 @@ impl CreateTopicsAnswer {
                 error_message: None,
                 num_partitions: i32::try_from(created.partitions).unwrap_or(i32::MAX),
                 replication_factor: 1,
-                configs: Some(configs(&created.configs)),
+                configs: Some(configs(&created.configs, &self.defaults)),
                 ..CreatableTopicResult::default()
             },
             Err(failure) => CreatableTopicResult {
@@ -233,8 +236,8 @@ impl CreateTopicsAnswer {
     }
 }
 
-fn configs(configs: &TopicConfigs) -> Vec<CreatableTopicConfigs> {
-    let all = told(configs).map(|told| CreatableTopicConfigs {
+fn configs(configs: &TopicConfigs, defaults: &RetentionDefaults) -> Vec<CreatableTopicConfigs> {
+    let all = told(configs, defaults).map(|told| CreatableTopicConfigs {
         name: Text::from_static(told.config.name),
         value: Some(told.value),
         read_only: false,
@@ -244,7 +247,7 @@ fn configs(configs: &TopicConfigs) -> Vec<CreatableTopicConfigs> {
     all.collect()
 }
 
-fn failure(refused: TopicRefused) -> Failure {
+pub(super) fn failure(refused: TopicRefused) -> Failure {
     let code = match refused {
         TopicRefused::Exists => ErrorCode::TopicAlreadyExists,
         TopicRefused::Full => ErrorCode::PolicyViolation,

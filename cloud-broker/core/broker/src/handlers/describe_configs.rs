@@ -17,14 +17,14 @@ use super::admin::Failure;
 use super::metadata::NODE_ID;
 use crate::broker::BrokerSettings;
 use crate::metadata::Image;
-use crate::topic_config::{Kind, TOPIC_CONFIGS, TopicConfig, TopicConfigs};
+use crate::topic_config::{Kind, RetentionDefaults, TOPIC_CONFIGS, TopicConfig, TopicConfigs};
 
 /// Most resources in one request.
 pub const RESOURCES_PER_REQUEST_MAX: usize = 2_000;
 
 /// Kafka's `ConfigResource.Type`.
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(super) const TOPIC: i8 = 2;
+pub(super) const BROKER: i8 = 4;
 
 /// Kafka's `ConfigSource`.
 const SOURCE_TOPIC: i8 = 1;
@@ -59,6 +59,7 @@ struct Resource {
 pub struct DescribeConfigsAnswer {
     resources: Vec<(Resource, Result<Found, Failure>)>,
     include_synonyms: bool,
+    defaults: RetentionDefaults,
 }
 
 #[derive(Debug)]
@@ -76,14 +77,25 @@ pub(super) struct Told {
 }
 
 /// Every config of a topic.
-pub(super) fn told(configs: &TopicConfigs) -> impl Iterator<Item = Told> {
+pub(super) fn told(
+    configs: &TopicConfigs,
+    defaults: &RetentionDefaults,
+) -> impl Iterator<Item = Told> {
     TOPIC_CONFIGS.iter().map(|config| match configs.own(config.name) {
         Some(own) => Told { config, value: Text::from(own), source: SOURCE_TOPIC },
         None => {
-            let value = Text::from_static(config.default);
-            Told { config, value, source: SOURCE_DEFAULT }
+            let (value, source) = default_of(config, defaults);
+            Told { config, value, source }
         }
     })
+}
+
+/// What a config is if the topic has not set it, and whether the broker's settings say so.
+fn default_of(config: &'static TopicConfig, defaults: &RetentionDefaults) -> (Text, i8) {
+    match defaults.of(config) {
+        text if text == config.default => (Text::from_static(config.default), SOURCE_DEFAULT),
+        text => (Text::from(&*text), SOURCE_BROKER),
+    }
 }
 
 impl DescribeConfigsQuery {
@@ -115,6 +127,7 @@ impl DescribeConfigsQuery {
         DescribeConfigsAnswer {
             resources: resources.collect(),
             include_synonyms: self.include_synonyms,
+            defaults: settings.retention,
         }
     }
 }
@@ -161,7 +174,10 @@ fn broker(settings: &BrokerSettings) -> Vec<(&'static str, i8, String)> {
         ("producer.id.expiration.ms", TYPE_INT, PRODUCER_EXPIRATION_MS.to_string()),
     ];
     let defaults = TOPIC_CONFIGS.iter();
-    configs.extend(defaults.map(|c| (c.broker, type_of(c.kind), c.default.to_owned())));
+    configs.extend(defaults.map(|config| {
+        let value = settings.retention.of(config).into_owned();
+        (config.broker, type_of(config.kind), value)
+    }));
     configs.sort_unstable_by_key(|(name, ..)| *name);
     configs
 }
@@ -179,7 +195,7 @@ fn type_of(kind: Kind) -> i8 {
 
 impl DescribeConfigsAnswer {
     pub(super) fn into_response(self) -> DescribeConfigsResponse {
-        let include_synonyms = self.include_synonyms;
+        let (include_synonyms, defaults) = (self.include_synonyms, self.defaults);
         let results = self.resources.into_iter().map(|(resource, found)| {
             let (configs, failure) = match found {
                 Ok(Found::Broker(configs)) => {
@@ -187,8 +203,10 @@ impl DescribeConfigsAnswer {
                     (wanted.map(of_broker).collect(), None)
                 }
                 Ok(Found::Topic(configs)) => {
-                    let wanted = told(&configs).filter(|told| resource.wants(told.config.name));
-                    (wanted.map(|told| of_topic(told, include_synonyms)).collect(), None)
+                    let wanted =
+                        told(&configs, &defaults).filter(|told| resource.wants(told.config.name));
+                    let synonyms = include_synonyms.then_some(&defaults);
+                    (wanted.map(|told| of_topic(told, synonyms)).collect(), None)
                 }
                 Err(failure) => (Vec::new(), Some(failure)),
             };
@@ -216,10 +234,10 @@ fn of_broker((name, kind, value): (&'static str, i8, String)) -> DescribeConfigs
     }
 }
 
-fn of_topic(told: Told, include_synonyms: bool) -> DescribeConfigsResourceResult {
+fn of_topic(told: Told, synonyms_by: Option<&RetentionDefaults>) -> DescribeConfigsResourceResult {
     let config = told.config;
     let mut synonyms = Vec::new();
-    if include_synonyms {
+    if let Some(defaults) = synonyms_by {
         if told.source == SOURCE_TOPIC {
             synonyms.push(DescribeConfigsSynonym {
                 name: Text::from_static(config.name),
@@ -227,10 +245,11 @@ fn of_topic(told: Told, include_synonyms: bool) -> DescribeConfigsResourceResult
                 source: SOURCE_TOPIC,
             });
         }
+        let (value, source) = default_of(config, defaults);
         synonyms.push(DescribeConfigsSynonym {
             name: Text::from_static(config.broker),
-            value: Some(Text::from_static(config.default)),
-            source: SOURCE_DEFAULT,
+            value: Some(value),
+            source,
         });
     }
     DescribeConfigsResourceResult {

@@ -9,7 +9,7 @@ use broker_kafka::generated::fetch::{
     FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use broker_log::{FirstBatch, Log, PartitionKey, PartitionOffsets, Piece, ReadError};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use wire::offset::Offset;
 
 use super::{NamedBy, ReadPiece, TopicName, check_epoch, partition_of};
@@ -184,9 +184,9 @@ impl FetchQuery {
             ReadError::OutOfRange(_) => ErrorCode::OffsetOutOfRange,
             ReadError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
         })?;
-        let bytes = plan.pieces.iter().map(|piece| match piece {
-            Piece::Memory(bytes) => bytes.len(),
-            Piece::File(file) => (file.len as usize).min(limit.max(1)),
+        let bytes = plan.pieces.iter().map(|piece| match piece.at_hand() {
+            Some(bytes) => bytes.len(),
+            None => piece.bytes_max().min(limit.max(1)),
         });
         let bytes = bytes.sum();
         let found = Found { offsets: plan.offsets, pieces: plan.pieces };
@@ -199,15 +199,15 @@ impl FetchAnswer {
     #[must_use]
     pub fn has_files(&self) -> bool {
         let mut pieces = self.pieces().flatten();
-        pieces.any(|piece| matches!(piece, Piece::File(_)))
+        pieces.any(|piece| piece.at_hand().is_none())
     }
 
     /// Memory that [`FetchAnswer::into_response`] takes at most, in bytes. One piece at hand costs nothing.
     #[must_use]
     pub fn gathered_bytes(&self) -> usize {
         let partitions = self.pieces().map(|pieces| match pieces {
-            [Piece::Memory(_)] => 0,
-            pieces => pieces.iter().map(piece_bytes).sum(),
+            [piece] if piece.at_hand().is_some() => 0,
+            pieces => pieces.iter().map(Piece::bytes_max).sum(),
         });
         partitions.sum()
     }
@@ -263,30 +263,27 @@ impl FetchAnswer {
     }
 }
 
-fn piece_bytes(piece: &Piece) -> usize {
-    match piece {
-        Piece::Memory(bytes) => bytes.len(),
-        Piece::File(file) => file.len as usize,
-    }
-}
-
-/// The bytes of all pieces; one piece alone is not copied.
+/// The bytes of all pieces, up to the first that is not whole; one alone is not copied.
 fn gather(pieces: Vec<Piece>, read: &mut ReadPiece<'_>) -> Result<Bytes, ErrorCode> {
-    let mut single = None;
-    let mut many = BytesMut::new();
+    let mut all: Vec<Bytes> = Vec::with_capacity(pieces.len());
     for piece in pieces {
-        let bytes = match piece {
-            Piece::Memory(bytes) => bytes,
-            Piece::File(_) => read(&piece).ok_or(ErrorCode::KafkaStorageError)?,
+        let part = match piece.at_hand() {
+            Some(bytes) => bytes.clone().into(),
+            None => match read(&piece) {
+                Ok(part) => part,
+                // What comes before is intact; the reader is told when it asks for the rest.
+                Err(_) if all.iter().any(|batches| !batches.is_empty()) => break,
+                Err(lost) => return Err(lost.code()),
+            },
         };
-        if single.is_none() && many.is_empty() {
-            single = Some(bytes);
-            continue;
+        all.extend(part.batches);
+        if !part.is_whole {
+            break;
         }
-        if let Some(first) = single.take() {
-            many.extend_from_slice(&first);
-        }
-        many.extend_from_slice(&bytes);
     }
-    Ok(single.unwrap_or_else(|| many.freeze()))
+    Ok(match &all[..] {
+        [] => Bytes::new(),
+        [one] => one.clone(),
+        many => Bytes::from(many.concat()),
+    })
 }

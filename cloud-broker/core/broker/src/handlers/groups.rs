@@ -1,7 +1,8 @@
 //! What the group APIs have in common: their requests as one type, names, and error codes.
 
 use broker_coordinator::{
-    CommitOffsets, GroupError, GroupId, Heartbeat, InstanceId, MemberId, MemberName, SyncGroup,
+    CommitOffsets, DeleteOffsets, GroupError, GroupId, Heartbeat, InstanceId, MemberId, MemberName,
+    SyncGroup,
 };
 use broker_kafka::ErrorCode;
 use broker_kafka::generated::Request;
@@ -13,7 +14,7 @@ use super::join_group::JoinQuery;
 use super::leave_group::LeaveQuery;
 use super::list_groups::ListGroupsQuery;
 use super::offset_fetch::OffsetQuery;
-use super::{delete_groups, heartbeat, offset_commit, sync_group};
+use super::{delete_groups, heartbeat, offset_commit, offset_delete, sync_group};
 
 /// A request to the group coordinator, and its version.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub struct GroupRequest {
 pub(crate) enum GroupQuery {
     Commit(CommitOffsets),
     Delete(Vec<GroupId>),
+    DeleteOffsets(DeleteOffsets),
     Describe(DescribeGroupsQuery),
     Find(CoordinatorQuery),
     Heartbeat(Heartbeat),
@@ -56,6 +58,9 @@ impl GroupRequest {
             Request::LeaveGroup(request) => GroupQuery::Leave(LeaveQuery::new(version, request)),
             Request::ListGroups(request) => GroupQuery::List(ListGroupsQuery::new(request)),
             Request::OffsetCommit(request) => GroupQuery::Commit(offset_commit::query(request)),
+            Request::OffsetDelete(request) => {
+                GroupQuery::DeleteOffsets(offset_delete::query(request))
+            }
             Request::OffsetFetch(request) => {
                 GroupQuery::Offsets(OffsetQuery::new(version, request))
             }
@@ -79,6 +84,7 @@ impl GroupRequest {
         match self.query {
             GroupQuery::Commit(_) => "OffsetCommit",
             GroupQuery::Delete(_) => "DeleteGroups",
+            GroupQuery::DeleteOffsets(_) => "OffsetDelete",
             GroupQuery::Describe(_) => "DescribeGroups",
             GroupQuery::Find(_) => "FindCoordinator",
             GroupQuery::Heartbeat(_) => "Heartbeat",
@@ -110,6 +116,7 @@ pub(super) fn code_of(error: GroupError) -> ErrorCode {
         GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
         GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
         GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+        GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
         GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
         GroupError::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
         GroupError::InvalidCommitOffsetSize => ErrorCode::InvalidCommitOffsetSize,

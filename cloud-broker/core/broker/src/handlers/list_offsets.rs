@@ -15,7 +15,8 @@ use broker_kafka::generated::list_offsets::{
 };
 use broker_kafka::records::{TimedOffset, first_at_or_after, first_of_greatest_time};
 use broker_kafka::runtime::{Text, Uuid};
-use broker_log::{Candidate, Log, PartitionKey, Piece};
+use broker_log::{Candidate, Log, PartitionKey, PieceRead};
+use bytes::Bytes;
 use wire::offset::{LeaderEpoch, Offset};
 use wire::record_batch::RecordBatchHeader;
 use wire::time::UnixMs;
@@ -183,16 +184,24 @@ impl LookupPartition {
 
     /// Looks into a run for what is asked.
     fn search(&self, run: &Candidate, epoch: LeaderEpoch, read: &mut ReadPiece<'_>) -> Stage {
-        let bytes = match &run.piece {
-            Piece::Memory(bytes) => Some(bytes.clone()),
-            Piece::File(_) => read(&run.piece),
+        let part = match run.piece.at_hand() {
+            Some(bytes) => Ok(bytes.clone().into()),
+            None => read(&run.piece),
         };
-        let found = match bytes {
-            None => return Stage::Done(Err(ErrorCode::KafkaStorageError)),
-            Some(bytes) if self.timestamp == MAX_TIMESTAMP => latest_record(&bytes),
-            Some(bytes) => first_record_at(&bytes, UnixMs(self.timestamp)),
+        let PieceRead { batches, next, .. } = match part {
+            Ok(part) => part,
+            Err(lost) => return Stage::Done(Err(lost.code())),
         };
-        found.map_or(Stage::Ask { from: run.next }, |found| {
+        let bytes = match &batches[..] {
+            [one] => one.clone(),
+            many => Bytes::from(many.concat()),
+        };
+        let found = if self.timestamp == MAX_TIMESTAMP {
+            latest_record(&bytes)
+        } else {
+            first_record_at(&bytes, UnixMs(self.timestamp))
+        };
+        found.map_or(Stage::Ask { from: next.unwrap_or(run.next) }, |found| {
             Stage::Done(Ok(Position {
                 timestamp: found.timestamp.0,
                 offset: found.offset.0,

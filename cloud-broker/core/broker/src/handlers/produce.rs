@@ -254,6 +254,7 @@ fn not_appended(error: AppendError) -> Refusal {
         AppendError::Busy => {
             refusal(ErrorCode::NotEnoughReplicas, "the log has too much to write; try again")
         }
+        AppendError::DiskFull => refusal(ErrorCode::KafkaStorageError, "no space left for the log"),
         AppendError::Invalid => refusal(ErrorCode::InvalidRecord, "not one whole record batch"),
         AppendError::TooLarge => TOO_LARGE,
         AppendError::UnknownPartition => unknown(ErrorCode::UnknownTopicOrPartition),

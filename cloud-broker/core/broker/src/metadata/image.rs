@@ -173,6 +173,18 @@ impl Image {
         self.topics.insert(topic.no, topic);
     }
 
+    /// Changes a topic, if it is there; not its name, id or number.
+    pub(super) fn update(&mut self, id: TopicId, change: impl FnOnce(&mut Topic)) {
+        let no = self.by_id.get(&id);
+        if let Some(topic) = no.and_then(|no| self.topics.get_mut(no)) {
+            self.partitions -= u64::from(topic.partitions);
+            self.topic_bytes -= topic.bytes_max();
+            change(topic);
+            self.partitions += u64::from(topic.partitions);
+            self.topic_bytes += topic.bytes_max();
+        }
+    }
+
     /// Deletes a topic, if it is there.
     pub(super) fn delete(&mut self, id: TopicId) {
         let Some(topic) = self.by_id.remove(&id).and_then(|no| self.topics.remove(&no)) else {

@@ -116,12 +116,15 @@ pub(super) fn decode(version: u64, bytes: &[u8]) -> Result<Image, StoredError> {
         let own = |text: &str| text.to_owned();
         let set: BTreeMap<_, _> =
             row.configs.into_iter().map(|(name, value)| (own(name), own(value))).collect();
+        // What this release needs of the coordinator's topic, earlier ones did not store.
+        let mut configs = TopicConfigs::stored(set);
+        configs.complete(row.name);
         image.insert(Topic {
             name: own(row.name),
             id: row.id,
             no: row.no,
             partitions: row.partitions,
-            configs: TopicConfigs::stored(set),
+            configs,
         });
     }
     Ok(image)

@@ -1,4 +1,6 @@
-//! OffsetCommit and OffsetFetch.
+//! OffsetCommit, OffsetFetch and OffsetDelete.
+
+use std::collections::BTreeSet;
 
 use super::{Coordinator, Now};
 use crate::committed::OFFSET_BYTES;
@@ -7,7 +9,7 @@ use crate::group::{Phase, Turn};
 use crate::ids::{GroupId, TopicName};
 use crate::outbox::{Answer, OffsetVerdict, Then, Write};
 use crate::record::{CommittedOffset, Record, encode_batch};
-use crate::request::{CommitOffsets, OffsetToCommit};
+use crate::request::{CommitOffsets, DeleteOffsets, OffsetToCommit};
 use crate::settings::{
     GROUP_OFFSETS_MAX, GROUPS_MAX, OFFSET_METADATA_BYTES_MAX, OFFSETS_BYTES_MAX,
 };
@@ -46,6 +48,53 @@ impl<A: Copy> Coordinator<A> {
             refused: all_refused(GroupError::CoordinatorNotAvailable),
         };
         self.out.writes.push_back(Write { partition, batch, records, then });
+    }
+
+    /// Deletes offsets of a group; [`Answer::DeleteOffsets`] follows. An offset that is not there is deleted already.
+    pub fn delete_offsets(&mut self, now: Now, asker: A, delete: &DeleteOffsets) {
+        let (partition, records) = match self.offset_tombstones(delete) {
+            Ok(found) => found,
+            Err(error) => return self.out.answer(asker, Answer::DeleteOffsets(Err(error))),
+        };
+        let verdicts = delete.offsets.iter().map(|offset| OffsetVerdict {
+            topic: offset.topic.clone(),
+            partition: offset.partition,
+            outcome: offset.known,
+        });
+        let appended = Answer::DeleteOffsets(Ok(verdicts.collect()));
+        if records.is_empty() {
+            return self.out.answer(asker, appended);
+        }
+        let Ok(batch) = encode_batch(&records, now.wall) else {
+            let refused = Answer::DeleteOffsets(Err(GroupError::InvalidRequest));
+            return self.out.answer(asker, refused);
+        };
+        let refused = Answer::DeleteOffsets(Err(GroupError::CoordinatorNotAvailable));
+        let then = Then::Answer { asker, appended, refused };
+        self.out.writes.push_back(Write { partition, batch, records, then });
+    }
+
+    /// Where the group lives, and a tombstone for each of the offsets that it has.
+    fn offset_tombstones(&self, delete: &DeleteOffsets) -> Result<(u32, Vec<Record>), GroupError> {
+        let id = &delete.group;
+        let partition = self.route(id)?;
+        let Some(committed) = self.committed.get(id.as_str()) else {
+            let is_there = self.groups.contains_key(id);
+            let error = GroupError::GroupIdNotFound;
+            return if is_there { Ok((partition, Vec::new())) } else { Err(error) };
+        };
+        let known = delete.offsets.iter().filter(|offset| offset.known.is_ok());
+        let named: BTreeSet<_> = known.map(|offset| (&offset.topic, offset.partition)).collect();
+        let there = named
+            .into_iter()
+            .filter(|(topic, partition)| committed.offset(topic.as_str(), *partition).is_some());
+        let tombstones = there.map(|(topic, partition)| Record::Offset {
+            group: id.clone(),
+            topic: topic.clone(),
+            partition,
+            offset: None,
+        });
+        Ok((partition, tombstones.collect()))
     }
 
     /// The offset of a group in a partition; `None` if it has none.

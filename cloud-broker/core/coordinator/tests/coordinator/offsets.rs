@@ -1,7 +1,8 @@
 //! Offsets, and groups as administrators see them.
 
 use broker_coordinator::{
-    Answer, CommitOffsets, GroupError, GroupId, OFFSET_METADATA_BYTES_MAX, Record,
+    Answer, CommitOffsets, DeleteOffsets, GroupError, GroupId, OFFSET_METADATA_BYTES_MAX,
+    OffsetToDelete, Record, TopicName,
 };
 
 use crate::harness::{World, name, records_of, to_commit};
@@ -187,4 +188,38 @@ fn a_large_group_is_deleted_in_several_batches() {
     assert!(world.journal.len() > 3, "{} batches", world.journal.len());
     assert!(matches!(&world.answers[&asker], Answer::Delete(v) if v[0].1.is_ok()));
     assert_eq!(world.coordinator.list().unwrap(), []);
+}
+
+#[test]
+fn offsets_are_deleted_once_that_is_appended() {
+    let mut world = World::new();
+    world.commit("", -1, &[(0, 5), (1, 7), (2, 9)]);
+    let offset =
+        |partition, known| OffsetToDelete { topic: TopicName::from("t"), partition, known };
+    let kept = Err(GroupError::GroupSubscribedToTopic);
+    let delete = DeleteOffsets {
+        group: GroupId::from("g"),
+        offsets: vec![offset(0, Ok(())), offset(1, kept), offset(0, Ok(())), offset(8, Ok(()))],
+    };
+    let send = |world: &mut World| {
+        let asker = world.asker();
+        world.coordinator.delete_offsets(world.now, asker, &delete);
+        world.settle();
+        match world.answers.remove(&asker) {
+            Some(Answer::DeleteOffsets(outcome)) => {
+                outcome.map(|all| all.iter().map(|v| (v.partition, v.outcome)).collect::<Vec<_>>())
+            }
+            other => panic!("not the answer: {other:?}"),
+        }
+    };
+    world.is_full = true;
+    assert_eq!(send(&mut world), Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(world.offset(0), Some(5));
+    world.is_full = false;
+    let before = world.journal.len();
+    let verdicts = vec![(0, Ok(())), (1, kept), (0, Ok(())), (8, Ok(()))];
+    assert_eq!(send(&mut world), Ok(verdicts.clone()));
+    assert_eq!((world.offset(0), world.offset(1), world.offset(2)), (None, Some(7), Some(9)));
+    assert_eq!(records_of(&world.journal[before].1).len(), 1);
+    assert_eq!((send(&mut world), world.journal.len()), (Ok(verdicts), before + 1));
 }

@@ -78,7 +78,7 @@ fn budgets_grow_with_the_frame_up_to_the_ceiling() {
 /// A request or response of this API whose fields have their defaults.
 macro_rules! of_default {
     ($side:ident, $api:expr) => {
-        of_default!($side, $api; ApiVersions CreateTopics DeleteGroups DeleteTopics DescribeConfigs DescribeGroups Fetch FindCoordinator Heartbeat InitProducerId JoinGroup LeaveGroup ListGroups ListOffsets Metadata OffsetCommit OffsetFetch Produce SyncGroup)
+        of_default!($side, $api; AlterConfigs ApiVersions CreatePartitions CreateTopics DeleteGroups DeleteRecords DeleteTopics DescribeConfigs DescribeGroups DescribeLogDirs Fetch FindCoordinator Heartbeat IncrementalAlterConfigs InitProducerId JoinGroup LeaveGroup ListGroups ListOffsets Metadata OffsetCommit OffsetDelete OffsetFetch OffsetForLeaderEpoch Produce SyncGroup)
     };
     ($side:ident, $api:expr; $($name:ident)*) => {
         match $api { $(ApiKey::$name => $side::$name(Default::default()),)* }

@@ -20,9 +20,16 @@ pub enum ApiKey {
     ApiVersions = 18,
     CreateTopics = 19,
     DeleteTopics = 20,
+    DeleteRecords = 21,
     InitProducerId = 22,
+    OffsetForLeaderEpoch = 23,
     DescribeConfigs = 32,
+    AlterConfigs = 33,
+    DescribeLogDirs = 35,
+    CreatePartitions = 37,
     DeleteGroups = 42,
+    IncrementalAlterConfigs = 44,
+    OffsetDelete = 47,
 }
 
 /// Which versions of an API the definitions know.
@@ -61,9 +68,16 @@ impl ApiKey {
         Self::ApiVersions,
         Self::CreateTopics,
         Self::DeleteTopics,
+        Self::DeleteRecords,
         Self::InitProducerId,
+        Self::OffsetForLeaderEpoch,
         Self::DescribeConfigs,
+        Self::AlterConfigs,
+        Self::DescribeLogDirs,
+        Self::CreatePartitions,
         Self::DeleteGroups,
+        Self::IncrementalAlterConfigs,
+        Self::OffsetDelete,
     ];
 
     #[must_use]
@@ -85,9 +99,16 @@ impl ApiKey {
             18 => Self::ApiVersions,
             19 => Self::CreateTopics,
             20 => Self::DeleteTopics,
+            21 => Self::DeleteRecords,
             22 => Self::InitProducerId,
+            23 => Self::OffsetForLeaderEpoch,
             32 => Self::DescribeConfigs,
+            33 => Self::AlterConfigs,
+            35 => Self::DescribeLogDirs,
+            37 => Self::CreatePartitions,
             42 => Self::DeleteGroups,
+            44 => Self::IncrementalAlterConfigs,
+            47 => Self::OffsetDelete,
             _ => return None,
         })
     }
@@ -111,9 +132,16 @@ impl ApiKey {
             Self::ApiVersions => Schema::new(0, 4, 4, Some(3)),
             Self::CreateTopics => Schema::new(2, 7, 7, Some(5)),
             Self::DeleteTopics => Schema::new(1, 6, 6, Some(4)),
+            Self::DeleteRecords => Schema::new(0, 2, 2, Some(2)),
             Self::InitProducerId => Schema::new(0, 6, 5, Some(2)),
+            Self::OffsetForLeaderEpoch => Schema::new(2, 4, 4, Some(4)),
             Self::DescribeConfigs => Schema::new(1, 4, 4, Some(4)),
+            Self::AlterConfigs => Schema::new(0, 2, 2, Some(2)),
+            Self::DescribeLogDirs => Schema::new(1, 4, 4, Some(2)),
+            Self::CreatePartitions => Schema::new(0, 3, 3, Some(2)),
             Self::DeleteGroups => Schema::new(0, 2, 2, Some(2)),
+            Self::IncrementalAlterConfigs => Schema::new(0, 1, 1, Some(1)),
+            Self::OffsetDelete => Schema::new(0, 0, 0, None),
         }
     }
 }

@@ -20,9 +20,16 @@ pub enum Request {
     ApiVersions(api_versions::ApiVersionsRequest),
     CreateTopics(create_topics::CreateTopicsRequest),
     DeleteTopics(delete_topics::DeleteTopicsRequest),
+    DeleteRecords(delete_records::DeleteRecordsRequest),
     InitProducerId(init_producer_id::InitProducerIdRequest),
+    OffsetForLeaderEpoch(offset_for_leader_epoch::OffsetForLeaderEpochRequest),
     DescribeConfigs(describe_configs::DescribeConfigsRequest),
+    AlterConfigs(alter_configs::AlterConfigsRequest),
+    DescribeLogDirs(describe_log_dirs::DescribeLogDirsRequest),
+    CreatePartitions(create_partitions::CreatePartitionsRequest),
     DeleteGroups(delete_groups::DeleteGroupsRequest),
+    IncrementalAlterConfigs(incremental_alter_configs::IncrementalAlterConfigsRequest),
+    OffsetDelete(offset_delete::OffsetDeleteRequest),
 }
 
 impl Request {
@@ -45,9 +52,16 @@ impl Request {
             Self::ApiVersions(_) => ApiKey::ApiVersions,
             Self::CreateTopics(_) => ApiKey::CreateTopics,
             Self::DeleteTopics(_) => ApiKey::DeleteTopics,
+            Self::DeleteRecords(_) => ApiKey::DeleteRecords,
             Self::InitProducerId(_) => ApiKey::InitProducerId,
+            Self::OffsetForLeaderEpoch(_) => ApiKey::OffsetForLeaderEpoch,
             Self::DescribeConfigs(_) => ApiKey::DescribeConfigs,
+            Self::AlterConfigs(_) => ApiKey::AlterConfigs,
+            Self::DescribeLogDirs(_) => ApiKey::DescribeLogDirs,
+            Self::CreatePartitions(_) => ApiKey::CreatePartitions,
             Self::DeleteGroups(_) => ApiKey::DeleteGroups,
+            Self::IncrementalAlterConfigs(_) => ApiKey::IncrementalAlterConfigs,
+            Self::OffsetDelete(_) => ApiKey::OffsetDelete,
         }
     }
 
@@ -89,14 +103,35 @@ impl Request {
             ApiKey::DeleteTopics => {
                 Self::DeleteTopics(delete_topics::DeleteTopicsRequest::read(r, version)?)
             }
+            ApiKey::DeleteRecords => {
+                Self::DeleteRecords(delete_records::DeleteRecordsRequest::read(r, version)?)
+            }
             ApiKey::InitProducerId => {
                 Self::InitProducerId(init_producer_id::InitProducerIdRequest::read(r, version)?)
             }
+            ApiKey::OffsetForLeaderEpoch => Self::OffsetForLeaderEpoch(
+                offset_for_leader_epoch::OffsetForLeaderEpochRequest::read(r, version)?,
+            ),
             ApiKey::DescribeConfigs => {
                 Self::DescribeConfigs(describe_configs::DescribeConfigsRequest::read(r, version)?)
             }
+            ApiKey::AlterConfigs => {
+                Self::AlterConfigs(alter_configs::AlterConfigsRequest::read(r, version)?)
+            }
+            ApiKey::DescribeLogDirs => {
+                Self::DescribeLogDirs(describe_log_dirs::DescribeLogDirsRequest::read(r, version)?)
+            }
+            ApiKey::CreatePartitions => Self::CreatePartitions(
+                create_partitions::CreatePartitionsRequest::read(r, version)?,
+            ),
             ApiKey::DeleteGroups => {
                 Self::DeleteGroups(delete_groups::DeleteGroupsRequest::read(r, version)?)
+            }
+            ApiKey::IncrementalAlterConfigs => Self::IncrementalAlterConfigs(
+                incremental_alter_configs::IncrementalAlterConfigsRequest::read(r, version)?,
+            ),
+            ApiKey::OffsetDelete => {
+                Self::OffsetDelete(offset_delete::OffsetDeleteRequest::read(r, version)?)
             }
         })
     }
@@ -119,9 +154,16 @@ impl Request {
             Self::ApiVersions(x) => x.write(w, version),
             Self::CreateTopics(x) => x.write(w, version),
             Self::DeleteTopics(x) => x.write(w, version),
+            Self::DeleteRecords(x) => x.write(w, version),
             Self::InitProducerId(x) => x.write(w, version),
+            Self::OffsetForLeaderEpoch(x) => x.write(w, version),
             Self::DescribeConfigs(x) => x.write(w, version),
+            Self::AlterConfigs(x) => x.write(w, version),
+            Self::DescribeLogDirs(x) => x.write(w, version),
+            Self::CreatePartitions(x) => x.write(w, version),
             Self::DeleteGroups(x) => x.write(w, version),
+            Self::IncrementalAlterConfigs(x) => x.write(w, version),
+            Self::OffsetDelete(x) => x.write(w, version),
         }
     }
 }
@@ -222,9 +264,21 @@ impl From<delete_topics::DeleteTopicsRequest> for Request {
     }
 }
 
+impl From<delete_records::DeleteRecordsRequest> for Request {
+    fn from(x: delete_records::DeleteRecordsRequest) -> Self {
+        Self::DeleteRecords(x)
+    }
+}
+
 impl From<init_producer_id::InitProducerIdRequest> for Request {
     fn from(x: init_producer_id::InitProducerIdRequest) -> Self {
         Self::InitProducerId(x)
+    }
+}
+
+impl From<offset_for_leader_epoch::OffsetForLeaderEpochRequest> for Request {
+    fn from(x: offset_for_leader_epoch::OffsetForLeaderEpochRequest) -> Self {
+        Self::OffsetForLeaderEpoch(x)
     }
 }
 
@@ -234,8 +288,38 @@ impl From<describe_configs::DescribeConfigsRequest> for Request {
     }
 }
 
+impl From<alter_configs::AlterConfigsRequest> for Request {
+    fn from(x: alter_configs::AlterConfigsRequest) -> Self {
+        Self::AlterConfigs(x)
+    }
+}
+
+impl From<describe_log_dirs::DescribeLogDirsRequest> for Request {
+    fn from(x: describe_log_dirs::DescribeLogDirsRequest) -> Self {
+        Self::DescribeLogDirs(x)
+    }
+}
+
+impl From<create_partitions::CreatePartitionsRequest> for Request {
+    fn from(x: create_partitions::CreatePartitionsRequest) -> Self {
+        Self::CreatePartitions(x)
+    }
+}
+
 impl From<delete_groups::DeleteGroupsRequest> for Request {
     fn from(x: delete_groups::DeleteGroupsRequest) -> Self {
         Self::DeleteGroups(x)
+    }
+}
+
+impl From<incremental_alter_configs::IncrementalAlterConfigsRequest> for Request {
+    fn from(x: incremental_alter_configs::IncrementalAlterConfigsRequest) -> Self {
+        Self::IncrementalAlterConfigs(x)
+    }
+}
+
+impl From<offset_delete::OffsetDeleteRequest> for Request {
+    fn from(x: offset_delete::OffsetDeleteRequest) -> Self {
+        Self::OffsetDelete(x)
     }
 }

@@ -20,9 +20,16 @@ pub enum Response {
     ApiVersions(api_versions::ApiVersionsResponse),
     CreateTopics(create_topics::CreateTopicsResponse),
     DeleteTopics(delete_topics::DeleteTopicsResponse),
+    DeleteRecords(delete_records::DeleteRecordsResponse),
     InitProducerId(init_producer_id::InitProducerIdResponse),
+    OffsetForLeaderEpoch(offset_for_leader_epoch::OffsetForLeaderEpochResponse),
     DescribeConfigs(describe_configs::DescribeConfigsResponse),
+    AlterConfigs(alter_configs::AlterConfigsResponse),
+    DescribeLogDirs(describe_log_dirs::DescribeLogDirsResponse),
+    CreatePartitions(create_partitions::CreatePartitionsResponse),
     DeleteGroups(delete_groups::DeleteGroupsResponse),
+    IncrementalAlterConfigs(incremental_alter_configs::IncrementalAlterConfigsResponse),
+    OffsetDelete(offset_delete::OffsetDeleteResponse),
 }
 
 impl Response {
@@ -45,9 +52,16 @@ impl Response {
             Self::ApiVersions(_) => ApiKey::ApiVersions,
             Self::CreateTopics(_) => ApiKey::CreateTopics,
             Self::DeleteTopics(_) => ApiKey::DeleteTopics,
+            Self::DeleteRecords(_) => ApiKey::DeleteRecords,
             Self::InitProducerId(_) => ApiKey::InitProducerId,
+            Self::OffsetForLeaderEpoch(_) => ApiKey::OffsetForLeaderEpoch,
             Self::DescribeConfigs(_) => ApiKey::DescribeConfigs,
+            Self::AlterConfigs(_) => ApiKey::AlterConfigs,
+            Self::DescribeLogDirs(_) => ApiKey::DescribeLogDirs,
+            Self::CreatePartitions(_) => ApiKey::CreatePartitions,
             Self::DeleteGroups(_) => ApiKey::DeleteGroups,
+            Self::IncrementalAlterConfigs(_) => ApiKey::IncrementalAlterConfigs,
+            Self::OffsetDelete(_) => ApiKey::OffsetDelete,
         }
     }
 
@@ -89,14 +103,35 @@ impl Response {
             ApiKey::DeleteTopics => {
                 Self::DeleteTopics(delete_topics::DeleteTopicsResponse::read(r, version)?)
             }
+            ApiKey::DeleteRecords => {
+                Self::DeleteRecords(delete_records::DeleteRecordsResponse::read(r, version)?)
+            }
             ApiKey::InitProducerId => {
                 Self::InitProducerId(init_producer_id::InitProducerIdResponse::read(r, version)?)
             }
+            ApiKey::OffsetForLeaderEpoch => Self::OffsetForLeaderEpoch(
+                offset_for_leader_epoch::OffsetForLeaderEpochResponse::read(r, version)?,
+            ),
             ApiKey::DescribeConfigs => {
                 Self::DescribeConfigs(describe_configs::DescribeConfigsResponse::read(r, version)?)
             }
+            ApiKey::AlterConfigs => {
+                Self::AlterConfigs(alter_configs::AlterConfigsResponse::read(r, version)?)
+            }
+            ApiKey::DescribeLogDirs => {
+                Self::DescribeLogDirs(describe_log_dirs::DescribeLogDirsResponse::read(r, version)?)
+            }
+            ApiKey::CreatePartitions => Self::CreatePartitions(
+                create_partitions::CreatePartitionsResponse::read(r, version)?,
+            ),
             ApiKey::DeleteGroups => {
                 Self::DeleteGroups(delete_groups::DeleteGroupsResponse::read(r, version)?)
+            }
+            ApiKey::IncrementalAlterConfigs => Self::IncrementalAlterConfigs(
+                incremental_alter_configs::IncrementalAlterConfigsResponse::read(r, version)?,
+            ),
+            ApiKey::OffsetDelete => {
+                Self::OffsetDelete(offset_delete::OffsetDeleteResponse::read(r, version)?)
             }
         })
     }
@@ -119,9 +154,16 @@ impl Response {
             Self::ApiVersions(x) => x.write(w, version),
             Self::CreateTopics(x) => x.write(w, version),
             Self::DeleteTopics(x) => x.write(w, version),
+            Self::DeleteRecords(x) => x.write(w, version),
             Self::InitProducerId(x) => x.write(w, version),
+            Self::OffsetForLeaderEpoch(x) => x.write(w, version),
             Self::DescribeConfigs(x) => x.write(w, version),
+            Self::AlterConfigs(x) => x.write(w, version),
+            Self::DescribeLogDirs(x) => x.write(w, version),
+            Self::CreatePartitions(x) => x.write(w, version),
             Self::DeleteGroups(x) => x.write(w, version),
+            Self::IncrementalAlterConfigs(x) => x.write(w, version),
+            Self::OffsetDelete(x) => x.write(w, version),
         }
     }
 }
@@ -222,9 +264,21 @@ impl From<delete_topics::DeleteTopicsResponse> for Response {
     }
 }
 
+impl From<delete_records::DeleteRecordsResponse> for Response {
+    fn from(x: delete_records::DeleteRecordsResponse) -> Self {
+        Self::DeleteRecords(x)
+    }
+}
+
 impl From<init_producer_id::InitProducerIdResponse> for Response {
     fn from(x: init_producer_id::InitProducerIdResponse) -> Self {
         Self::InitProducerId(x)
+    }
+}
+
+impl From<offset_for_leader_epoch::OffsetForLeaderEpochResponse> for Response {
+    fn from(x: offset_for_leader_epoch::OffsetForLeaderEpochResponse) -> Self {
+        Self::OffsetForLeaderEpoch(x)
     }
 }
 
@@ -234,8 +288,38 @@ impl From<describe_configs::DescribeConfigsResponse> for Response {
     }
 }
 
+impl From<alter_configs::AlterConfigsResponse> for Response {
+    fn from(x: alter_configs::AlterConfigsResponse) -> Self {
+        Self::AlterConfigs(x)
+    }
+}
+
+impl From<describe_log_dirs::DescribeLogDirsResponse> for Response {
+    fn from(x: describe_log_dirs::DescribeLogDirsResponse) -> Self {
+        Self::DescribeLogDirs(x)
+    }
+}
+
+impl From<create_partitions::CreatePartitionsResponse> for Response {
+    fn from(x: create_partitions::CreatePartitionsResponse) -> Self {
+        Self::CreatePartitions(x)
+    }
+}
+
 impl From<delete_groups::DeleteGroupsResponse> for Response {
     fn from(x: delete_groups::DeleteGroupsResponse) -> Self {
         Self::DeleteGroups(x)
+    }
+}
+
+impl From<incremental_alter_configs::IncrementalAlterConfigsResponse> for Response {
+    fn from(x: incremental_alter_configs::IncrementalAlterConfigsResponse) -> Self {
+        Self::IncrementalAlterConfigs(x)
+    }
+}
+
+impl From<offset_delete::OffsetDeleteResponse> for Response {
+    fn from(x: offset_delete::OffsetDeleteResponse) -> Self {
+        Self::OffsetDelete(x)
     }
 }

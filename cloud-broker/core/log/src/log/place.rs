@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use wire::ids::Incarnation;
 
+use super::Room;
 use crate::ids::{FileNo, SlotNo};
 use crate::slot::SLOT_ALIGN;
 use crate::wal_file_header::{WAL_FILE_HEADER_BYTES, WalFileHeader};
@@ -25,6 +26,7 @@ pub(super) struct WritePlace {
     file_bytes: u32,
     next_file: FileNo,
     open: Option<OpenFile>,
+    room: Option<Room>,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,23 @@ const ALIGN: u32 = SLOT_ALIGN as u32;
 
 impl WritePlace {
     pub(super) fn new(incarnation: Incarnation, file_bytes: u32, next_file: FileNo) -> Self {
-        Self { incarnation, file_bytes: file_bytes - file_bytes % ALIGN, next_file, open: None }
+        Self {
+            incarnation,
+            file_bytes: file_bytes - file_bytes % ALIGN,
+            next_file,
+            open: None,
+            room: None,
+        }
+    }
+
+    pub(super) fn set_room(&mut self, room: Room) {
+        self.room = Some(room);
+    }
+
+    /// The size of the file that is open.
+    pub(super) fn size_of(&self, file_no: FileNo) -> u64 {
+        let open = self.open.as_ref().filter(|open| open.file_no == file_no);
+        open.map_or(0, |open| u64::from(open.size))
     }
 
     /// Takes the place for a slot of `len` bytes with padding. A slot never spans files.

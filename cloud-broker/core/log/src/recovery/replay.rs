@@ -11,7 +11,9 @@ use super::{
     CorruptionKind, LastChain, Recovered, RecoveryError, RecoveryReport, TailRewrite, TornTail,
     WalSource,
 };
+use crate::catalog::Catalog;
 use crate::ids::{PartitionKey, SlotNo, TopicNo};
+use crate::job::UnitRun;
 use crate::mutant::{self, Mutant};
 use crate::partition::{PartitionLog, Run};
 use crate::producer::{ProducerBatch, Producers};
@@ -23,6 +25,7 @@ pub(super) struct Replay<'s, S> {
     partitions: BTreeMap<PartitionKey, PartitionLog>,
     streams: UplinkStreams,
     producers: Producers,
+    catalog: Catalog,
     last_chain: Option<LastChain>,
     rewrite: Option<TailRewrite>,
     report: RecoveryReport,
@@ -42,6 +45,7 @@ impl<'s, S: WalSource> Replay<'s, S> {
             partitions: BTreeMap::new(),
             streams: UplinkStreams::default(),
             producers: Producers::default(),
+            catalog: Catalog::default(),
             last_chain: None,
             rewrite: None,
             report: RecoveryReport::default(),
@@ -133,6 +137,11 @@ impl<'s, S: WalSource> Replay<'s, S> {
             SlotBody::Data { .. } | SlotBody::Control(_) => return Err(inconsistent().into()),
         };
         let slot_pos = u32::try_from(pos).map_err(|_| inconsistent())?;
+        let padded_end = pos + slot.header.padded_len() as u64;
+        let in_file = (file.file_no, file.size);
+        let slot_no = slot.header.head.slot_no;
+        let append_ms = slot.header.head.append_ms;
+        let wal_file = self.catalog.slot_durable(in_file, slot_no, padded_end, append_ms);
         for entry in runs {
             let partition = self.partitions.entry(entry.key);
             let partition = partition.or_insert_with(PartitionLog::new);
@@ -141,9 +150,15 @@ impl<'s, S: WalSource> Replay<'s, S> {
                 return Err(inconsistent().into());
             }
             partition.append_through(entry.last_offset);
-            let append_ms = slot.header.head.append_ms;
-            partition.run_durable(Run::new(entry, append_ms, file.file_no, slot_pos));
-            self.note_producers(entry, append_ms, bytes).ok_or_else(inconsistent)?;
+            let in_slot = entry.pos;
+            let entry = RunEntry { pos: slot_pos + in_slot, ..*entry };
+            let run = UnitRun { entry, append_ms, setsum: 0 };
+            if partition.run_durable(Run::new(file.file_no, &run)) {
+                wal_file.keys.push(entry.key);
+            }
+            let entry = RunEntry { pos: in_slot, ..entry };
+            let noted = note_producers(&mut self.producers, &entry, append_ms, bytes);
+            noted.ok_or_else(inconsistent)?;
         }
         for entry in uplinks.iter().filter(|_| !mutant::is(Mutant::StreamsNotRecovered)) {
             if !self.streams.fits(&entry.append) {
@@ -155,37 +170,44 @@ impl<'s, S: WalSource> Replay<'s, S> {
         Ok(())
     }
 
-    /// Takes in what the batches of a run say of their producers; `None` if the run is not what its entry says.
-    fn note_producers(&mut self, entry: &RunEntry, now: UnixMs, slot: &[u8]) -> Option<()> {
-        let start = entry.pos as usize;
-        let mut rest = slot.get(start..start + entry.len as usize)?;
-        let mut next = entry.base_offset;
-        for _ in 0..entry.batches {
-            let header = RecordBatchHeader::parse(rest).ok()?;
-            if header.base_offset != next {
-                return None;
-            }
-            next = Offset(next.0.checked_add(i64::from(header.last_offset_delta) + 1)?);
-            if let Some(batch) = ProducerBatch::of(entry.key, &header) {
-                self.producers.note(now, &batch, header.base_offset);
-            }
-            rest = &rest[header.total_len..];
-        }
-        (rest.is_empty() && next == entry.last_offset.plus(1)).then_some(())
-    }
-
     pub(super) fn finish(self, chains: Chains) -> Recovered {
         let greatest = self.partitions.keys().map(|key| key.topic_no.0).max();
         Recovered {
             rewrite: self.rewrite.filter(|_| !mutant::is(Mutant::TailNotRewritten)),
             dead_files: chains.dead_files,
+            orphans: Vec::new(),
             report: self.report,
             next_file_no: chains.next_file_no,
             next_topic_no: TopicNo(greatest.map_or(0, |no| no.saturating_add(1))),
             partitions: self.partitions,
             streams: self.streams,
             producers: self.producers,
+            catalog: self.catalog,
             last_chain: self.last_chain,
         }
     }
+}
+
+/// Takes in what the batches of a run say of their producers; `None` if the run is not what its entry says.
+fn note_producers(
+    producers: &mut Producers,
+    entry: &RunEntry,
+    now: UnixMs,
+    slot: &[u8],
+) -> Option<()> {
+    let start = entry.pos as usize;
+    let mut rest = slot.get(start..start + entry.len as usize)?;
+    let mut next = entry.base_offset;
+    for _ in 0..entry.batches {
+        let header = RecordBatchHeader::parse(rest).ok()?;
+        if header.base_offset != next {
+            return None;
+        }
+        next = Offset(next.0.checked_add(i64::from(header.last_offset_delta) + 1)?);
+        if let Some(batch) = ProducerBatch::of(entry.key, &header) {
+            producers.note(now, &batch, header.base_offset);
+        }
+        rest = &rest[header.total_len..];
+    }
+    (rest.is_empty() && next == entry.last_offset.plus(1)).then_some(())
 }

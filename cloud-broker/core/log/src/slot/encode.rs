@@ -44,6 +44,8 @@ pub struct EncodedSlot {
     pub crc: u32,
     /// Its runs, in the order of their bytes.
     pub runs: Vec<RunEntry>,
+    /// Each run's setsum.
+    pub setsums: Vec<u64>,
     /// Its uplink entries, each stream's in the order of appends.
     pub uplinks: Vec<UplinkEntry>,
 }
@@ -78,7 +80,8 @@ pub fn encode_data(head: &SlotHead, mut batches: Vec<BatchToPlace>) -> EncodedSl
     }
     let counts = (runs.len(), uplinks.len());
     let (bytes, crc) = finish(head, KIND_DATA, counts, slot);
-    EncodedSlot { bytes, crc, runs, uplinks }
+    let setsums = vec![0; runs.len()];
+    EncodedSlot { bytes, crc, runs, setsums, uplinks }
 }
 
 /// A slot without batches.
@@ -93,7 +96,7 @@ pub fn encode_control(head: &SlotHead, body: &ControlBody) -> EncodedSlot {
     let mut slot = empty(total_len);
     slot.extend_from_slice(&bytes);
     let (bytes, crc) = finish(head, body.kind(), (0, 0), slot);
-    EncodedSlot { bytes, crc, runs: Vec::new(), uplinks: Vec::new() }
+    EncodedSlot { bytes, crc, runs: Vec::new(), setsums: Vec::new(), uplinks: Vec::new() }
 }
 
 /// The two tables for batches in the order of their bytes, positions counted from the first batch.

@@ -10,7 +10,7 @@ use crate::fields::{field, i64_at, put, u16_at, u32_at, u64_at};
 use crate::ids::{PartitionKey, TopicNo};
 use crate::uplink_stream::{UplinkAppend, UplinkStream};
 
-pub(super) const RUN_ENTRY_BYTES: usize = 48;
+pub(crate) const RUN_ENTRY_BYTES: usize = 48;
 pub(super) const UPLINK_ENTRY_BYTES: usize = 48;
 
 /// An uplink entry says that a batch was appended. Other kinds are of later versions.
@@ -69,7 +69,7 @@ impl RunEntry {
         (self.key, self.base_offset)
     }
 
-    pub(super) fn encode(&self) -> [u8; RUN_ENTRY_BYTES] {
+    pub(crate) fn encode(&self) -> [u8; RUN_ENTRY_BYTES] {
         let mut out = [0; RUN_ENTRY_BYTES];
         put(&mut out, 0, self.key.topic_no.0.to_le_bytes());
         put(&mut out, 4, self.key.partition.0.to_le_bytes());
@@ -84,7 +84,7 @@ impl RunEntry {
         out
     }
 
-    pub(super) fn decode(bytes: &[u8; RUN_ENTRY_BYTES]) -> Self {
+    pub(crate) fn decode(bytes: &[u8; RUN_ENTRY_BYTES]) -> Self {
         Self {
             key: key_at(bytes, 0),
             leader_epoch: LeaderEpoch(i32::from_le_bytes(field(bytes, 8))),

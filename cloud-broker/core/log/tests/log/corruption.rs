@@ -9,7 +9,7 @@ use broker_log::{
 };
 
 use crate::batches::{Rng, batch, key};
-use crate::disk::{Died, Disk, flush, read_all, small, start};
+use crate::disk::{Disk, DiskError, flush, read_all, small, start};
 
 const LIVES: u8 = 3;
 const HEADER: u64 = 4096;
@@ -222,11 +222,12 @@ fn stale_slots_behind_the_last_one_are_not_taken() {
 #[test]
 fn a_file_of_another_version_is_named() {
     let (mut disk, _) = written();
-    let bytes = disk.bytes_mut(FileNo(1));
+    let mut bytes = disk.bytes_mut(FileNo(1));
     bytes[4] = 2;
     let crc = wire::record_batch::crc32c(&bytes[..60]);
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
-    let error: RecoveryError<Died> = recover(&mut disk).unwrap_err();
+    drop(bytes);
+    let error: RecoveryError<DiskError> = recover(&mut disk).unwrap_err();
     let RecoveryError::Version { file_no, version } = error else {
         panic!("{error}");
     };

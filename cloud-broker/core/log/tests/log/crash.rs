@@ -13,7 +13,7 @@ use wire::uplink::StreamState;
 use broker_log::{Log, PartitionKey, SlotNo, UplinkAppend, UplinkOutcome, UplinkStream};
 
 use crate::batches::{Rng, batch, batch_of, key, produced};
-use crate::disk::{Death, Died, Disk, read_all, small, start, write};
+use crate::disk::{Death, Disk, DiskError, read_all, small, start, write};
 
 const STEPS: u64 = 14;
 
@@ -44,7 +44,7 @@ impl Run {
     }
 
     /// One life of a broker: recover, check, work. Ends early when the disk says so.
-    fn live(&mut self) -> Result<(), Died> {
+    fn live(&mut self) -> Result<(), DiskError> {
         self.lives += 1;
         let mut log = match start(&mut self.disk, self.lives, &small()) {
             Ok(log) => log,
@@ -170,7 +170,7 @@ impl Model {
 fn calls_of_one_life(seed: u64) -> usize {
     let mut run = Run::new(seed);
     run.live().unwrap();
-    run.disk.calls
+    run.disk.calls()
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn nothing_acknowledged_vanishes_whenever_the_process_dies() {
 
 fn crash_three_times(seed: u64, crash_at: usize, death: Death, power: bool) {
     let mut run = Run::new(seed);
-    run.disk.calls_left = Some((crash_at, death));
+    run.disk.die_after(crash_at, death);
     run.live().unwrap_err();
     if power {
         run.disk.lose_power(&mut || run.rng.below(2) == 0);
@@ -198,12 +198,13 @@ fn crash_three_times(seed: u64, crash_at: usize, death: Death, power: bool) {
 
     // Now and then already recovery dies.
     let again = run.rng.below(24) as usize;
-    run.disk.calls_left = Some((again, death));
+    run.disk.heal();
+    run.disk.die_after(again, death);
     if run.live().is_err() {
         run.disk.lose_power(&mut || run.rng.below(2) == 0);
     }
 
-    run.disk.calls_left = None;
+    run.disk.heal();
     run.live().unwrap();
     run.disk.lose_power(&mut || run.rng.below(2) == 0);
     run.live().unwrap();
@@ -216,9 +217,9 @@ fn power_loss_right_after_recovery_takes_nothing_back() {
     for seed in 100..104 {
         for crash_at in 0..calls_of_one_life(seed) {
             let mut run = Run::new(seed);
-            run.disk.calls_left = Some((crash_at, Death::FailedSync));
+            run.disk.die_after(crash_at, Death::FailedSync);
             run.live().unwrap_err();
-            run.disk.calls_left = None;
+            run.disk.heal();
             run.lives += 1;
             let log = start(&mut run.disk, run.lives, &small()).unwrap();
             run.model.check(&log, &mut run.disk);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use wire::ids::Incarnation;
 use wire::offset::Offset;
 
-pub use broker_log::sim_disk::{Death, Died, SimDisk as Disk, write};
+pub use broker_log::sim_disk::{Death, DiskError, SimDisk as Disk, write};
 
 use crate::batches::split;
 
@@ -18,6 +18,7 @@ pub fn small() -> LogSettings {
         slot_bytes_target: 16 << 10,
         tail_bytes: 24 << 10,
         pending_bytes_max: 1 << 20,
+        ..LogSettings::default()
     }
 }
 
@@ -26,7 +27,7 @@ pub fn start(
     disk: &mut Disk,
     life: u8,
     settings: &LogSettings,
-) -> Result<Log, RecoveryError<Died>> {
+) -> Result<Log, RecoveryError<DiskError>> {
     sim_disk::start(disk, Incarnation([life; 16]), settings)
 }
 

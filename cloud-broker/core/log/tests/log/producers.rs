@@ -16,7 +16,7 @@ use broker_log::{
 };
 
 use crate::batches::{Rng, batch, batch_of, key, produced};
-use crate::disk::{Death, Died, Disk, flush, read_all, small, start, write};
+use crate::disk::{Death, Disk, DiskError, flush, read_all, small, start, write};
 
 const NOW: UnixMs = UnixMs(1_000);
 
@@ -177,7 +177,7 @@ impl World {
     }
 
     /// One life of a broker. Ends early when the disk says so.
-    fn live(&mut self, steps: u64) -> Result<(), Died> {
+    fn live(&mut self, steps: u64) -> Result<(), DiskError> {
         self.lives += 1;
         // Connections end with the broker: nothing that was sent before comes later, and every client goes back to what
         // was not answered.
@@ -311,9 +311,9 @@ fn retries_over_crashes_neither_lose_nor_double() {
         for _ in 0..4 {
             let calls = world.rng.below(60) as usize;
             let death = if world.rng.below(2) == 0 { Death::Killed } else { Death::FailedSync };
-            world.disk.calls_left = Some((calls, death));
+            world.disk.die_after(calls, death);
             let died = world.live(40).is_err();
-            world.disk.calls_left = None;
+            world.disk.heal();
             if died && world.rng.below(2) == 0 {
                 world.disk.lose_power(&mut || world.rng.below(2) == 0);
             }

@@ -1,3 +1,5 @@
+mod offset_delete;
+
 use broker_coordinator::OFFSETS_TOPIC;
 use broker_kafka::frame::encode_response;
 use broker_kafka::generated::Request;
@@ -13,6 +15,7 @@ use broker_kafka::generated::list_groups::ListGroupsRequest;
 use broker_kafka::generated::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
+use broker_kafka::generated::offset_delete::OffsetDeleteRequest;
 use broker_kafka::generated::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
@@ -23,6 +26,7 @@ use broker_kafka::{ApiKey, ErrorCode, Response};
 use bytes::Bytes;
 
 use crate::event::{Answer, Asker};
+use crate::handlers::PieceLost;
 use crate::sim::{Sim, batch};
 
 const OK: i16 = 0;
@@ -390,7 +394,7 @@ fn a_read_that_fails_is_made_again() {
     sim.restart();
     sim.wait_ms(0);
     let read = sim.reads.pop().unwrap();
-    let (chunk, _) = read.run(&mut |_| None);
+    let (chunk, _) = read.run(&mut |_| Err(PieceLost::Unreadable));
     assert!(chunk.failed());
     sim.handle(crate::Event::GroupsRead(chunk));
     sim.wait_ms(crate::groups::GROUPS_READ_RETRY_MS - 1);
@@ -415,12 +419,12 @@ fn damaged_records_are_not_taken_for_none() {
     let value = bytes.iter().rposition(|byte| *byte == b'x').unwrap();
     bytes[value] ^= 1;
     let damaged = Bytes::from(bytes);
-    assert!(read.run(&mut |_| Some(damaged.clone())).0.failed());
+    assert!(read.run(&mut |_| Ok(damaged.clone().into())).0.failed());
     // Intact, but of no kind that is known: skipped, and said.
     sim.restart();
     sim.wait_ms(0);
     let read = sim.reads.pop().unwrap();
-    let (chunk, skipped) = read.run(&mut |_| Some(batch(&["x", "y"], 1)));
+    let (chunk, skipped) = read.run(&mut |_| Ok(batch(&["x", "y"], 1).into()));
     assert_eq!((chunk.failed(), skipped), (false, 2));
 }
 
@@ -508,6 +512,7 @@ fn requests(joined: &JoinGroupResponse, version: i16) -> Vec<Request> {
         DescribeGroupsRequest { groups: keys.clone(), ..Default::default() }.into(),
         ListGroupsRequest::default().into(),
         LeaveGroupRequest { group_id: Text::from("g"), ..leave }.into(),
+        OffsetDeleteRequest { group_id: Text::from("g"), ..Default::default() }.into(),
         DeleteGroupsRequest { groups_names: keys }.into(),
     ]
 }

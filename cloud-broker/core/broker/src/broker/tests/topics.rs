@@ -368,7 +368,7 @@ fn every_config_is_told_with_its_source() {
     assert_eq!((retention.config_source, retention.config_type), (1, 5));
     let synonyms: Vec<_> =
         retention.synonyms.iter().map(|s| (&*s.name, s.value.as_deref(), s.source)).collect();
-    let expected = [("retention.ms", Some("1000"), 1), ("log.retention.ms", Some("-1"), 5)];
+    let expected = [("retention.ms", Some("1000"), 1), ("log.retention.ms", Some("604800000"), 5)];
     assert_eq!(synonyms, expected);
     let policy = find(&results[0], "cleanup.policy").unwrap();
     assert_eq!((policy.value.as_deref(), policy.config_source), (Some("delete"), 5));

@@ -1,0 +1,282 @@
+//! What holds the log's durable batches: WAL files that are not sealed, units, and what waits to be given back.
+//!
+//! A unit lives while an extent of a partition lies in it. Then it is dead, and given back once no checkpoint that is kept
+//! names it, no replay needs it and nobody reads it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use wire::time::UnixMs;
+
+use crate::checkpoint::UnsealedFile;
+use crate::extent::Extent;
+use crate::ids::{FileNo, PartitionKey, SlotNo, UnitId, UnitNo};
+use crate::lease::Lease;
+use crate::settings::ADOPTED_RUN_BYTES;
+use crate::unit::{UnitKind, UnitMeta};
+
+/// A WAL file without a footer.
+#[derive(Debug)]
+pub(crate) struct WalFile {
+    pub(crate) file: UnsealedFile,
+    pub(crate) lease: Lease,
+    /// Partitions that have runs in it, or had, in no order. One can be there twice.
+    pub(crate) keys: Vec<PartitionKey>,
+    /// Wall time of its first slot's commit.
+    pub(crate) since: UnixMs,
+    /// The last checkpoint that names it; 0 for none.
+    pub(crate) named_by: u64,
+}
+
+/// A unit in which at least one extent lies.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    pub(crate) meta: UnitMeta,
+    pub(crate) lease: Lease,
+    pub(crate) live_extents: u64,
+    pub(crate) live_entries: u64,
+    pub(crate) live_bytes: u64,
+    /// The last checkpoint that names it; 0 for none.
+    pub(crate) named_by: u64,
+    /// A job copies it.
+    pub(crate) is_busy: bool,
+}
+
+impl Unit {
+    /// A sealed WAL file that is to be rewritten some time, because its runs are short.
+    pub(crate) fn is_short(&self) -> bool {
+        self.meta.kind == UnitKind::SealedWal
+            && self.live_bytes < self.live_entries.saturating_mul(ADOPTED_RUN_BYTES)
+    }
+
+    /// Less than half of what it takes up is alive.
+    pub(crate) fn is_sparse(&self) -> bool {
+        // The tables of a small unit may well be larger than its batches: copying it would not make it smaller.
+        let taken = match self.meta.kind {
+            UnitKind::SealedWal => self.meta.len,
+            UnitKind::Compacted | UnitKind::Evacuated | UnitKind::OnePartition => {
+                self.meta.entries_off
+            }
+        };
+        self.live_bytes < taken / 2
+    }
+}
+
+/// A unit or WAL file without a live extent.
+#[derive(Debug)]
+struct Dead {
+    id: UnitId,
+    len: u64,
+    lease: Lease,
+    named_by: u64,
+    is_busy: bool,
+}
+
+/// A checkpoint that is kept, as far as giving space back goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) n: u64,
+    /// Its replay begins here.
+    pub(crate) replay_file: FileNo,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    /// In order; slots go to the last, or to none of them.
+    pub(crate) files: VecDeque<WalFile>,
+    units: BTreeMap<UnitId, Unit>,
+    dead: Vec<Dead>,
+    pub(crate) next_unit: UnitNo,
+}
+
+impl Catalog {
+    pub(crate) fn units(&self) -> impl Iterator<Item = &Unit> {
+        self.units.values()
+    }
+
+    pub(crate) fn units_mut(&mut self) -> impl Iterator<Item = &mut Unit> {
+        self.units.values_mut()
+    }
+
+    pub(crate) fn unit(&self, id: UnitId) -> Option<&Unit> {
+        self.units.get(&id)
+    }
+
+    pub(crate) fn has_dead(&self) -> bool {
+        !self.dead.is_empty()
+    }
+
+    /// Units that are dead, and their bytes.
+    pub(crate) fn dead(&self) -> (usize, u64) {
+        (self.dead.len(), self.dead.iter().map(|dead| dead.len).sum())
+    }
+
+    /// A WAL file that is not sealed.
+    pub(crate) fn file(&self, file_no: FileNo) -> Option<&WalFile> {
+        let at = self.files.binary_search_by_key(&file_no, |file| file.file.file_no);
+        at.ok().and_then(|at| self.files.get(at))
+    }
+
+    /// A slot is durable: the file that it lies in, with its end moved behind it.
+    pub(crate) fn slot_durable(
+        &mut self,
+        (file_no, size): (FileNo, u64),
+        slot_no: SlotNo,
+        slots_end: u64,
+        now: UnixMs,
+    ) -> &mut WalFile {
+        if self.files.back().is_none_or(|file| file.file.file_no != file_no) {
+            self.files.push_back(WalFile {
+                file: UnsealedFile {
+                    file_no,
+                    first_slot: slot_no,
+                    end_slot: slot_no,
+                    slots_end,
+                    size,
+                },
+                lease: Lease::default(),
+                keys: Vec::new(),
+                since: now,
+                named_by: 0,
+            });
+        }
+        let file = self.files.back_mut().expect("it was just pushed, if it was not there");
+        file.file.end_slot = slot_no.next();
+        file.file.slots_end = slots_end;
+        file
+    }
+
+    /// A WAL file has become a unit; extents are added to it next, then [`Catalog::settle`].
+    pub(crate) fn seal(&mut self, file_no: FileNo, meta: UnitMeta) {
+        let at = self.files.iter().position(|file| file.file.file_no == file_no);
+        if let Some(file) = at.and_then(|at| self.files.remove(at)) {
+            self.insert(meta, file.lease, file.named_by);
+        }
+    }
+
+    /// A job has made a unit; extents are added to it next, then [`Catalog::settle`].
+    pub(crate) fn add(&mut self, meta: UnitMeta) {
+        self.insert(meta, Lease::default(), 0);
+        if let UnitId::Unit(no) = meta.id {
+            self.next_unit = self.next_unit.max(UnitNo(no.0.saturating_add(1)));
+        }
+    }
+
+    /// A unit that a checkpoint names.
+    pub(crate) fn restore(&mut self, meta: UnitMeta, named_by: u64) {
+        self.insert(meta, Lease::default(), named_by);
+    }
+
+    /// Something that only an older checkpoint needs.
+    pub(crate) fn restore_dead(&mut self, id: UnitId, len: u64, named_by: u64) {
+        self.dead.push(Dead { id, len, lease: Lease::default(), named_by, is_busy: false });
+    }
+
+    fn insert(&mut self, meta: UnitMeta, lease: Lease, named_by: u64) {
+        self.units.insert(
+            meta.id,
+            Unit {
+                meta,
+                lease,
+                live_extents: 0,
+                live_entries: 0,
+                live_bytes: 0,
+                named_by,
+                is_busy: false,
+            },
+        );
+    }
+
+    /// A file without a run that anybody can read: there is nothing to seal.
+    pub(crate) fn drop_file(&mut self, file_no: FileNo) {
+        let at = self.files.iter().position(|file| file.file.file_no == file_no);
+        if let Some(file) = at.and_then(|at| self.files.remove(at)) {
+            self.dead.push(Dead {
+                id: UnitId::Wal(file_no),
+                len: file.file.size,
+                lease: file.lease,
+                named_by: file.named_by,
+                is_busy: false,
+            });
+        }
+    }
+
+    /// A partition has this extent now.
+    pub(crate) fn extent_taken(&mut self, extent: &Extent) {
+        if let Some(unit) = self.units.get_mut(&extent.unit) {
+            unit.live_extents += 1;
+            unit.live_entries += u64::from(extent.count);
+            unit.live_bytes += extent.bytes;
+        }
+    }
+
+    /// A partition has this extent no longer. The unit dies with its last one.
+    pub(crate) fn extent_gone(&mut self, extent: &Extent) {
+        let Some(unit) = self.units.get_mut(&extent.unit) else {
+            return;
+        };
+        unit.live_extents -= 1;
+        unit.live_entries -= u64::from(extent.count);
+        unit.live_bytes -= extent.bytes;
+        if unit.live_extents == 0 {
+            self.settle(extent.unit);
+        }
+    }
+
+    /// Marks units as copied by a job, or as let go by it.
+    pub(crate) fn set_busy(&mut self, ids: &[UnitId], is_busy: bool) {
+        for id in ids {
+            if let Some(unit) = self.units.get_mut(id) {
+                unit.is_busy = is_busy;
+            }
+            if !is_busy {
+                self.settle(*id);
+            }
+        }
+    }
+
+    /// A unit without an extent is dead, unless a job still reads it.
+    pub(crate) fn settle(&mut self, id: UnitId) {
+        let is_dead = |unit: &Unit| unit.live_extents == 0 && !unit.is_busy;
+        if self.units.get(&id).is_some_and(is_dead)
+            && let Some(unit) = self.units.remove(&id)
+        {
+            self.dead.push(Dead {
+                id,
+                len: unit.meta.len,
+                lease: unit.lease,
+                named_by: unit.named_by,
+                is_busy: false,
+            });
+        }
+    }
+
+    /// What can be given back now that these two checkpoints are kept, the older one first.
+    pub(crate) fn take_freeable(&mut self, kept: &[Kept; 2]) -> Vec<UnitId> {
+        let mut ids = Vec::new();
+        for dead in &mut self.dead {
+            let is_needed = dead.named_by >= kept[0].n
+                || match dead.id {
+                    UnitId::Wal(file_no) => file_no >= kept[0].replay_file.min(kept[1].replay_file),
+                    UnitId::Unit(_) => false,
+                };
+            if !is_needed && !dead.is_busy && dead.lease.is_alone() {
+                dead.is_busy = true;
+                ids.push(dead.id);
+            }
+        }
+        ids
+    }
+
+    /// These were given back.
+    pub(crate) fn freed(&mut self, ids: &[UnitId]) {
+        self.dead.retain(|dead| !ids.contains(&dead.id));
+    }
+
+    /// Giving back did not work: later again.
+    pub(crate) fn not_freed(&mut self) {
+        for dead in &mut self.dead {
+            dead.is_busy = false;
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Slots on their way to the disk, and what is so once they are there.
+
+use bytes::Bytes;
+use wire::offset::Offset;
+use wire::time::UnixMs;
+
+use super::{Log, NewFile};
+use crate::ids::{FileNo, PartitionKey, SlotNo};
+use crate::job::UnitRun;
+use crate::partition::Run;
+use crate::slot::{EncodedSlot, RunEntry, SlotHead, encode_control, encode_data};
+use crate::staging::StagedBody;
+
+/// A slot to be written at its place and synced, before anything else is.
+#[derive(Debug, Clone)]
+pub struct SlotToWrite {
+    /// Which slot; [`Log::slot_durable`] wants it back.
+    pub slot_no: SlotNo,
+    /// The file to make first, if the slot begins one.
+    pub new_file: Option<NewFile>,
+    /// The file.
+    pub file_no: FileNo,
+    /// First byte in the file.
+    pub pos: u32,
+    /// The slot's bytes, a multiple of 4 KiB.
+    pub bytes: Bytes,
+}
+
+/// What a durable slot has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Durable {
+    /// This slot and all before it are durable: release what was parked on them.
+    pub slot_no: SlotNo,
+    /// The partitions that readers see more of.
+    pub moved: Vec<Moved>,
+}
+
+/// A partition whose high watermark has risen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// The partition.
+    pub key: PartitionKey,
+    /// The offset behind its last durable record.
+    pub high_watermark: Offset,
+}
+
+/// The slot that is being written.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    slot_no: SlotNo,
+    append_ms: UnixMs,
+    file_no: FileNo,
+    pos: u32,
+    pub(super) encoded: EncodedSlot,
+}
+
+impl Log {
+    /// The next slot to write, with everything that was staged for it. `None` while one is in flight or nothing waits.
+    pub fn take_slot(&mut self) -> Option<SlotToWrite> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let staged = self.staging.pop()?;
+        let head = SlotHead {
+            incarnation: self.incarnation,
+            slot_no: staged.slot_no,
+            prev_crc: self.prev_crc,
+            append_ms: staged.append_ms,
+        };
+        let encoded = match staged.body {
+            StagedBody::Batches(batches) => encode_data(&head, batches),
+            StagedBody::Control(body) => encode_control(&head, &body),
+        };
+        let (new_file, file_no, pos) = self.place.take(staged.slot_no, encoded.bytes.len());
+        self.prev_crc = encoded.crc;
+        let bytes = encoded.bytes.clone();
+        self.in_flight = Some(InFlight {
+            slot_no: staged.slot_no,
+            append_ms: staged.append_ms,
+            file_no,
+            pos,
+            encoded,
+        });
+        Some(SlotToWrite { slot_no: staged.slot_no, new_file, file_no, pos, bytes })
+    }
+
+    /// The slot in flight is on disk: readers see its batches, streams stand behind them.
+    ///
+    /// # Panics
+    /// If `slot_no` is not the slot in flight. Going on would acknowledge what is not durable.
+    pub fn slot_durable(&mut self, slot_no: SlotNo) -> Durable {
+        let slot = self.in_flight.take();
+        let slot = slot
+            .filter(|slot| slot.slot_no == slot_no)
+            .expect("only the slot in flight can become durable");
+        let slots_end = u64::from(slot.pos) + slot.encoded.bytes.len() as u64;
+        let file = (slot.file_no, self.place.size_of(slot.file_no));
+        let file = self.catalog.slot_durable(file, slot_no, slots_end, slot.append_ms);
+        let mut moved: Vec<Moved> = Vec::new();
+        for (entry, setsum) in slot.encoded.runs.iter().zip(&slot.encoded.setsums) {
+            let Some(partition) = self.partitions.get_mut(&entry.key) else {
+                continue;
+            };
+            let entry = RunEntry { pos: slot.pos + entry.pos, ..*entry };
+            let run = UnitRun { entry, append_ms: slot.append_ms, setsum: *setsum };
+            if partition.run_durable(Run::new(slot.file_no, &run)) {
+                file.keys.push(entry.key);
+            }
+            let now_at =
+                Moved { key: entry.key, high_watermark: partition.offsets().high_watermark };
+            match moved.last_mut() {
+                Some(last) if last.key == entry.key => *last = now_at,
+                Some(_) | None => moved.push(now_at),
+            }
+        }
+        for entry in &slot.encoded.uplinks {
+            self.streams.note_durable(&entry.append);
+        }
+        self.tail.push(slot.file_no, slot.pos, slot.encoded.bytes);
+        self.durable_through = Some(slot_no);
+        Durable { slot_no, moved }
+    }
+}
