@@ -3,6 +3,9 @@
     kafka_client.py produce BROKER TOPIC    each line of the input, idempotently; prints "VALUE PARTITION OFFSET" for each
                                             that is acknowledged, and ends with the input once all are
     kafka_client.py delete BROKER TOPIC     deletes the topic
+    kafka_client.py drain BROKER TOPIC...   reads everything; prints "TOPIC PARTITION OFFSET VALUE-UP-TO-A-COLON" for each record
+                                            and "stuck TOPIC PARTITION NEXT-OFFSET END-OFFSET" for a partition whose end it
+                                            does not reach
     kafka_client.py fill BROKER TOPIC FROM COUNT
                                             records with the numbers FROM and on, each a number, a colon and 10 kB of filler,
                                             one at a time and without a second try; prints "FIRST-FREE-NUMBER ERROR", the
@@ -11,11 +14,15 @@
 """
 
 import sys
+import time
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 TIMEOUT_S = 60
+
+# A reader that gets nothing for so long gets nothing more.
+STUCK_S = 4
 
 
 def produce(broker, topic):
@@ -74,6 +81,44 @@ def fill(broker, topic, first, count):
     return 0
 
 
+def drain(broker, *names):
+    consumer = Consumer({
+        "bootstrap.servers": broker,
+        "group.id": "drain",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        "check.crcs": True,
+        "enable.partition.eof": False,
+        "fetch.wait.max.ms": 20,
+        "fetch.error.backoff.ms": 20,
+    })
+    left = {}
+    known = consumer.list_topics(timeout=TIMEOUT_S).topics
+    places = [TopicPartition(name, index) for name in names for index in known[name].partitions]
+    for place in places:
+        place.offset, end = consumer.get_watermark_offsets(place, TIMEOUT_S)
+        if place.offset < end:
+            left[place.topic, place.partition] = [place.offset, end]
+    consumer.assign(places)
+    deadline = time.monotonic() + STUCK_S
+    while left and time.monotonic() < deadline:
+        for message in consumer.consume(1000, 0.1):
+            if message.error() is not None:
+                print(message.error(), file=sys.stderr)
+                continue
+            place = message.topic(), message.partition()
+            value = (message.value() or b"").split(b":", 1)[0].decode()
+            print(*place, message.offset(), value)
+            deadline = time.monotonic() + STUCK_S
+            if place in left:
+                left[place][0] = message.offset() + 1
+                if left[place][0] >= left[place][1]:
+                    del left[place]
+    for (topic, partition), (offset, end) in sorted(left.items()):
+        print("stuck", topic, partition, offset, end)
+    return 0
+
+
 def delete(broker, topic):
     # The futures die with the client, so it has a name.
     admin = AdminClient({"bootstrap.servers": broker})
@@ -109,5 +154,5 @@ def topics(broker):
 
 
 if __name__ == "__main__":
-    commands = {"delete": delete, "fill": fill, "produce": produce, "topics": topics}
+    commands = {"delete": delete, "drain": drain, "fill": fill, "produce": produce, "topics": topics}
     sys.exit(commands[sys.argv[1]](*sys.argv[2:]))

@@ -180,6 +180,40 @@ impl StorageLedger {
         Ok(())
     }
 
+    /// Holds what `kafka_client.py drain` printed against the ledger: each partition has everything that was acknowledged, in
+    /// order, or stops before its end. Returns how many stop.
+    ///
+    /// # Errors
+    /// If a record is not what was acknowledged at its place, or a partition that does not stop lacks one.
+    pub fn check_drained(&self, topics: &[LoadTopic], told: &str) -> Result<usize> {
+        let mut next: BTreeMap<(&str, u32), u64> = BTreeMap::new();
+        let mut stuck: BTreeMap<(&str, u32), u64> = BTreeMap::new();
+        for line in told.lines() {
+            if let Some(place) = line.strip_prefix("stuck ") {
+                let (topic, partition, _, end) = parse(place).with_context(|| line.to_owned())?;
+                stuck.insert((topic, partition), end);
+                continue;
+            }
+            let (topic, partition, offset, number) =
+                parse(line).with_context(|| line.to_owned())?;
+            let due = next.entry((topic, partition)).or_default();
+            ensure!(offset == *due, "{line}: offset {due} is due");
+            *due += 1;
+            let acked = self.acked.get(topic).and_then(|acked| acked.get(&(partition, offset)));
+            ensure!(acked == Some(&number), "{line}: the producer was told {acked:?}");
+        }
+        for topic in topics {
+            for (partition, offset) in
+                self.acked.get(topic.name).into_iter().flat_map(BTreeMap::keys)
+            {
+                let place = (topic.name, *partition);
+                let end = stuck.get(&place).or_else(|| next.get(&place)).copied().unwrap_or(0);
+                ensure!(*offset < end, "{place:?}: offset {offset} is gone, the end is {end}");
+            }
+        }
+        Ok(stuck.len())
+    }
+
     /// Every record is where the producer was told, and in order; returns where each partition begins.
     fn check_places(&self, topic: &LoadTopic, records: &[Record]) -> Result<BTreeMap<u32, u64>> {
         let acked = self.acked.get(topic.name).context("nothing was acknowledged")?;

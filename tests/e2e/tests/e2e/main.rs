@@ -16,6 +16,7 @@ mod outage;
 mod settings;
 mod shutdown;
 mod spool_full;
+mod storage_damage;
 mod storage_kill;
 mod sync_faults;
 mod tail;
