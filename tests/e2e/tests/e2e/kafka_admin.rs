@@ -91,12 +91,15 @@ fn disk_bytes(folder: &Path) -> Result<u64> {
     use std::os::unix::fs::MetadataExt;
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
         // Files come and go meanwhile.
-        let Ok(metadata) = entry.as_ref().map(std::fs::DirEntry::metadata)? else {
+        let Ok(metadata) = entry.metadata() else {
             continue;
         };
-        bytes +=
-            if metadata.is_dir() { disk_bytes(&entry?.path())? } else { metadata.blocks() * 512 };
+        bytes += match metadata.is_dir() {
+            true => disk_bytes(&entry.path())?,
+            false => metadata.blocks() * 512,
+        };
     }
     Ok(bytes)
 }
