@@ -31,7 +31,8 @@ const VALUE_BYTES: usize = 16 << 10;
 const SPACE_PATIENCE: Duration = Duration::from_secs(180);
 
 fn broker(site: &Site<'_>) -> Result<Launch> {
-    Ok(site.broker()?.flag("--wal-file-bytes", WAL_FILE_BYTES.to_string()))
+    let launch = site.broker()?.flag("--wal-file-bytes", WAL_FILE_BYTES.to_string());
+    Ok(launch.flag("--maintenance-ms", "200").flag("--space-checkpoint-ms", "200"))
 }
 
 /// Runs a class of Kafka's tools and returns what it printed.
