@@ -21,7 +21,7 @@ pub(crate) struct WalFile {
     pub(crate) lease: Lease,
     /// Partitions that have runs in it, or had, in no order. One can be there twice.
     pub(crate) keys: Vec<PartitionKey>,
-    /// Wall time of its first slot's commit.
+    /// Wall time of the commit of its first slot with batches.
     pub(crate) since: UnixMs,
     /// The last checkpoint that names it; 0 for none.
     pub(crate) named_by: u64,
@@ -180,6 +180,9 @@ impl Catalog {
             });
         }
         let file = self.files.back_mut().expect("it was just pushed, if it was not there");
+        if file.keys.is_empty() {
+            file.since = now;
+        }
         file.file.end_slot = slot_no.next();
         file.file.slots_end = slots_end;
         file

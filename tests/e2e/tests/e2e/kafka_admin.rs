@@ -96,8 +96,10 @@ fn disk_bytes(folder: &Path) -> Result<u64> {
         let Ok(metadata) = entry.metadata() else {
             continue;
         };
-        bytes +=
-            if metadata.is_dir() { disk_bytes(&entry.path())? } else { metadata.blocks() * 512 };
+        bytes += match metadata.is_dir() {
+            true => disk_bytes(&entry.path())?,
+            false => metadata.blocks() * 512,
+        };
     }
     Ok(bytes)
 }

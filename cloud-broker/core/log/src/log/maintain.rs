@@ -153,6 +153,7 @@ impl Log {
     fn roll_if_old(&mut self, now: Now) {
         if let Some(file) = self.catalog.files.back()
             && self.place.is_open(file.file.file_no)
+            && !file.keys.is_empty()
             && self.in_flight.is_none()
         {
             let age = now.wall.0.saturating_sub(file.since.0);

@@ -111,8 +111,12 @@ impl<'s, S: WalSource> Replay<'s, S> {
             let to = behind.intact_at.unwrap_or(file.size);
             return Err(file.corrupt(at.pos, to, kind).into());
         }
-        self.report.torn_tail =
-            behind.used_end.map(|to| TornTail { file_no: file.file_no, from: at.pos, to });
+        let is_sealed = self.log.sealed == Some(file.file_no);
+        self.report.torn_tail = behind.used_end.filter(|_| !is_sealed).map(|to| TornTail {
+            file_no: file.file_no,
+            from: at.pos,
+            to,
+        });
         Ok(false)
     }
 
