@@ -31,6 +31,11 @@ impl ColdReader {
         Self { folder, turns, reported: Arc::default() }
     }
 
+    /// What it reads from.
+    pub(crate) fn folder(&self) -> &LogFolder {
+        &self.folder
+    }
+
     /// Does `work`, which reads, on a thread that may block, when it is its turn; `None` if the runtime ends.
     pub(crate) async fn run<T: Send + 'static>(
         &self,

@@ -24,7 +24,7 @@ use crate::control_store::{ControlError, ControlStore};
 use crate::health::Health;
 use crate::metrics;
 
-pub(crate) use log_events::{LogEvents, WalEvents, log_events};
+pub(crate) use log_events::{WalEvents, log_events};
 pub(crate) use mailbox::{Client, EngineGone, EngineHandle, Leaving, Mailboxes, mailboxes};
 pub(crate) use storage::LogThreads;
 

@@ -4,17 +4,20 @@
 //! |---|---|---|
 //! | broker (log, metadata, who waits) | the engine's task | two mailboxes of 1,024 |
 //! | WAL files being written | the WAL's thread | one slot in flight; events come back through a channel of 4 |
+//! | sealing, checkpoints, giving space back | the housekeeping thread | one job; reports come back through a channel of 2 |
+//! | sorting and key compaction | the compaction thread | the same |
+//! | WAL files to come, what is left of the disk | the keeper's thread | reports come back through a watch |
+//! | cold reads | eight at a time, on blocking threads | asked for by connections and the engine |
 //! | `ctl/cluster` | one blocking write at a time, asked for by the engine | a channel of 1 |
 //! | Kafka sockets | one task each | 64 requests in flight each |
 //! | QUIC connections | one task each, and one for each stream | 64 frames in flight each |
 //!
 //! Begin: recover the log, which makes its OPEN slot durable; read the metadata; start the engine; listen. End: stop
 //! accepting and reading, answer what is in flight, say goodbye; with the last connection the last handle of the engine
-//! goes, which then finishes what is staged and lets go of the disk.
+//! goes, which then finishes what is staged, has a last checkpoint made and lets go of the disk.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use broker_coordinator::GroupSettings;
 use broker_core::{Broker, BrokerError, BrokerSettings, StoredError};
@@ -30,10 +33,9 @@ use tokio::task::JoinHandle;
 use crate::cold_reader::ColdReader;
 use crate::config::{HostPort, KAFKA_FLAG, QUIC_FLAG, Settings, SettingsError};
 use crate::data_folder::OpenedData;
-use crate::engine::{Engine, LogEvents, LogThreads, log_events, mailboxes};
+use crate::engine::{Engine, LogThreads, log_events, mailboxes};
 use crate::health::Health;
 use crate::ingest_quic::{self, UplinkShared};
-use crate::job_threads::JobThreads;
 use crate::kafka_tcp::{self, KafkaShared};
 use crate::log_folder::WalError;
 use crate::memory::{MemoryBudget, RequestMemory};
@@ -148,8 +150,7 @@ pub async fn start(
     // Listeners first: a busy port is found before the log is touched, and clients wait in the kernel's queue.
     let listeners = Listeners::bind(&settings)?;
     let tls = tls::server_config(&settings.tls)?;
-    let syncs = Arc::default();
-    let (LogEvents { jobs: job_reports, space, wal }, log_reports) = log_events(Arc::clone(&syncs));
+    let (wal, space, log_reports) = log_events();
     let opening = {
         let (settings, clock) = (settings.clone(), clock);
         tokio::task::spawn_blocking(move || OpenedData::open(&settings, clock, wal, space))
@@ -170,18 +171,10 @@ pub async fn start(
         Arc::new(TokioRuntime),
     )?;
 
-    let reader = ColdReader::new(data.log.folder.clone());
+    let reader = ColdReader::new(data.log.folder);
+    let threads = (data.log.keeper, data.log.writer);
     // The last step that can fail: that these threads end would end the process.
-    let jobs = JobThreads::spawn(
-        &data.log.folder,
-        settings.storage.compaction_bytes_per_second,
-        syncs,
-        &trigger,
-        move |report| {
-            // An engine that has ended hears nothing any more.
-            let _ = job_reports.blocking_send(report);
-        },
-    )?;
+    let log = LogThreads::begin(&settings.storage, &reader, threads, log_reports, &trigger)?;
     let health = Arc::new(Health::new(clock));
     let (handle, mailboxes) = mailboxes();
     let ends = trigger.clone();
@@ -190,14 +183,7 @@ pub async fn start(
         clock,
         control: Arc::new(data.control),
         health: Arc::clone(&health),
-        log: LogThreads {
-            jobs,
-            _keeper: data.log.keeper,
-            writer: data.log.writer,
-            reader: reader.clone(),
-            reports: log_reports,
-            sync_timeout: Duration::from_millis(settings.storage.sync_timeout_ms),
-        },
+        log,
         trigger,
     };
     let request_memory = RequestMemory::new(settings.request_memory_bytes);

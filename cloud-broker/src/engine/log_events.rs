@@ -16,36 +16,37 @@ const WAL_EVENTS_LEN: usize = 4;
 /// Reports of jobs that wait: one in each lane is under way.
 const JOB_REPORTS_LEN: usize = 2;
 
-/// The threads' ends, each for one of them: that one of them is gone must show.
-#[derive(Debug)]
-pub(crate) struct LogEvents {
-    pub(crate) jobs: mpsc::Sender<JobReport>,
-    pub(crate) space: watch::Sender<SpaceReport>,
-    pub(crate) wal: WalEvents,
-}
-
-/// The WAL's thread's end.
+/// The WAL's thread's end. Each thread has an end of its own: that one of them is gone must show.
 #[derive(Debug)]
 pub(crate) struct WalEvents {
     events: mpsc::Sender<WalEvent>,
     syncs: Arc<SyncLatency>,
 }
 
-/// The ends that the engine's task listens to.
+/// The ends that the engine's task listens to, and what the threads of jobs need, which come last.
 #[derive(Debug)]
 pub(crate) struct LogReports {
-    pub(crate) jobs: mpsc::Receiver<JobReport>,
-    pub(crate) space: watch::Receiver<SpaceReport>,
-    pub(crate) wal: mpsc::Receiver<WalEvent>,
+    pub(super) jobs: mpsc::Receiver<JobReport>,
+    pub(super) space: watch::Receiver<SpaceReport>,
+    pub(super) wal: mpsc::Receiver<WalEvent>,
+    pub(super) job_reports: mpsc::Sender<JobReport>,
+    pub(super) syncs: Arc<SyncLatency>,
 }
 
-/// Both ends. What the WAL's thread sees of commits' latency goes into `syncs`.
-pub(crate) fn log_events(syncs: Arc<SyncLatency>) -> (LogEvents, LogReports) {
-    let (jobs, job_reports) = mpsc::channel(JOB_REPORTS_LEN);
+/// The ends of the WAL's thread, of the keeper of space, and of the engine's task.
+pub(crate) fn log_events() -> (WalEvents, watch::Sender<SpaceReport>, LogReports) {
+    let (job_reports, jobs) = mpsc::channel(JOB_REPORTS_LEN);
     let (space, space_reports) = watch::channel(SpaceReport::default());
     let (events, wal_events) = mpsc::channel(WAL_EVENTS_LEN);
-    let reports = LogReports { jobs: job_reports, space: space_reports, wal: wal_events };
-    (LogEvents { jobs, space, wal: WalEvents { events, syncs } }, reports)
+    let syncs = Arc::<SyncLatency>::default();
+    let reports = LogReports {
+        jobs,
+        space: space_reports,
+        wal: wal_events,
+        job_reports,
+        syncs: Arc::clone(&syncs),
+    };
+    (WalEvents { events, syncs }, space, reports)
 }
 
 impl WalListener for WalEvents {

@@ -1,16 +1,18 @@
 //! The log's threads, as the engine's task deals with them: slots to write, jobs, room, the orderly end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::DiskSpace;
 use broker_log::{Job, JobDone, Lane, Room, SlotToWrite};
-use process::FatalError;
+use process::{FatalError, ShutdownTrigger};
 use tokio::time::Instant;
 
 use super::log_events::LogReports;
 use super::sync_watch::{SyncWatch, Verdict};
 use super::{Driver, EngineGone};
 use crate::cold_reader::ColdReader;
+use crate::config::StorageSettings;
 use crate::job_threads::{JobReport, JobThreads};
 use crate::log_folder::{SpaceKeeper, WalEvent, WalWriter};
 use crate::metrics;
@@ -28,16 +30,48 @@ const USAGE_INTERVAL: Duration = Duration::from_secs(10);
 /// the last to end.
 #[derive(Debug)]
 pub(crate) struct LogThreads {
-    pub(crate) jobs: JobThreads,
+    jobs: JobThreads,
     /// Only held: what it has to say comes through the reports.
-    pub(crate) _keeper: SpaceKeeper,
-    pub(crate) writer: WalWriter,
-    pub(crate) reader: ColdReader,
-    pub(crate) reports: LogReports,
-    pub(crate) sync_timeout: Duration,
+    _keeper: SpaceKeeper,
+    writer: WalWriter,
+    pub(super) reader: ColdReader,
+    pub(super) reports: LogReports,
+    sync_timeout: Duration,
 }
 
 impl LogThreads {
+    /// Puts the threads of an open log together, and starts those of jobs. If they end, the process does.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(crate) fn begin(
+        storage: &StorageSettings,
+        reader: &ColdReader,
+        (keeper, writer): (SpaceKeeper, WalWriter),
+        reports: LogReports,
+        trigger: &ShutdownTrigger,
+    ) -> std::io::Result<Self> {
+        let job_reports = reports.job_reports.clone();
+        let jobs = JobThreads::spawn(
+            reader.folder(),
+            storage.compaction_bytes_per_second,
+            Arc::clone(&reports.syncs),
+            trigger,
+            move |report| {
+                // An engine that has ended hears nothing any more.
+                let _ = job_reports.blocking_send(report);
+            },
+        )?;
+        Ok(Self {
+            jobs,
+            _keeper: keeper,
+            writer,
+            reader: reader.clone(),
+            reports,
+            sync_timeout: Duration::from_millis(storage.sync_timeout_ms),
+        })
+    }
+
     /// Ends all threads, which takes as long as the disk takes for what they have in hand.
     pub(super) async fn end(self) {
         let ending = tokio::task::spawn_blocking(move || drop(self));

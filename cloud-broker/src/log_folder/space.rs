@@ -79,8 +79,10 @@ struct State {
     made: u64,
     /// The file at hand is half full.
     is_wanted: bool,
-    /// The last file that was to be prepared could not be made.
-    cannot_make: bool,
+    /// The last file that was to be prepared could not be, so that it is tried again only after the next look at the disk.
+    cannot_prepare: bool,
+    /// For want of space. Any other reason the WAL's thread will meet too, and then it is a failure.
+    no_space: bool,
     below_floor: bool,
     /// A file is being filled with zeros.
     is_zeroing: bool,

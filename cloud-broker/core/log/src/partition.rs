@@ -10,6 +10,7 @@ use crate::checkpoint::PartitionState;
 use crate::extent::Extent;
 use crate::ids::{FileNo, PartitionKey};
 use crate::job::UnitRun;
+use crate::mutant::{self, Mutant};
 use crate::slot::{RunEntry, RunFlags};
 
 /// Offsets of a partition.
@@ -294,7 +295,8 @@ impl PartitionLog {
     }
 
     fn above_log_start(&self, made: &[(PartitionKey, Extent)]) -> Vec<Extent> {
-        let extents = made.iter().map(|(_, extent)| *extent);
-        extents.filter(|extent| extent.last >= self.log_start).collect()
+        let is_above =
+            |extent: &Extent| extent.last >= self.log_start || mutant::is(Mutant::DeletedComesBack);
+        made.iter().map(|(_, extent)| *extent).filter(is_above).collect()
     }
 }

@@ -81,7 +81,7 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
             }
             let lacks = state.is_wanted && state.prepared() < space.settings.ready_files;
             // Not out of the floor: checkpoints and rewriting need it to give space back.
-            if lacks && !state.cannot_make && !state.below_floor {
+            if lacks && !state.cannot_prepare && !state.below_floor {
                 drop(state);
                 self.prepare();
                 continue;
@@ -122,9 +122,10 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
                 let mut state = self.space.lock();
                 state.below_floor = self.floor.is_below(disk.free);
                 // Worth another try.
-                state.cannot_make = false;
+                state.cannot_prepare = false;
+                state.no_space = false;
             }
-            Err(error) => tracing::warn!(%error, "what is left of the disk is not known"),
+            Err(error) => tracing::warn!("what is left of the disk is not known: {error}"),
         }
         self.report();
     }
@@ -133,7 +134,7 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
         let state = self.space.lock();
         let fits =
             match self.floor.above(self.disk.free) / u64::from(self.space.settings.file_bytes) {
-                _ if state.cannot_make => 0,
+                _ if state.no_space => 0,
                 fits => fits,
             };
         let report = SpaceReport {
@@ -152,10 +153,19 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
 
     fn prepare(&mut self) {
         if let Err(error) = self.space.reserve_one() {
-            tracing::debug!(%error, "no WAL file can be prepared");
-            self.space.lock().cannot_make = true;
+            self.not_prepared(&error);
         }
         self.report();
+    }
+
+    fn not_prepared(&self, error: &StoreError) {
+        let no_space = matches!(error, StoreError::NoSpace { .. });
+        if !no_space {
+            tracing::warn!("no WAL file can be prepared: {error}");
+        }
+        let mut state = self.space.lock();
+        state.cannot_prepare = true;
+        state.no_space = no_space;
     }
 
     fn zero(&mut self, mut file: ReadyFile) {
@@ -168,12 +178,11 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
             }
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(%error, "a WAL file to come cannot be written");
                 // It is not to be relied on.
                 let _ = fs::remove_file(&file.path);
+                self.not_prepared(&error);
                 let mut state = self.space.lock();
                 state.is_zeroing = false;
-                state.cannot_make = true;
                 self.space.changed.notify_all();
                 return;
             }

@@ -16,6 +16,7 @@ use crate::checkpoint::{
 };
 use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo};
 use crate::job::CheckpointJob;
+use crate::mutant::{self, Mutant};
 use crate::partition::PartitionLog;
 use crate::settings::CHECKPOINT_FACTOR;
 use crate::store::CheckpointId;
@@ -212,10 +213,17 @@ impl Log {
     pub(super) fn build_checkpoint_if_durable(&mut self) {
         let through = self.durable_through;
         let checkpoints = &mut self.jobs.checkpoints;
-        let Some(Begun { through, writer }) =
-            checkpoints.begun.take_if(|begun| Some(begun.through) <= through)
-        else {
+        let Some(Begun { through, writer }) = checkpoints.begun.take_if(|begun| {
+            Some(begun.through) <= through || mutant::is(Mutant::CheckpointNotDurable)
+        }) else {
             return;
+        };
+        let writer = if mutant::is(Mutant::ProducersAhead) {
+            let mut writer = CheckpointWriter::new();
+            self.producers.export(&mut writer);
+            writer
+        } else {
+            writer
         };
         checkpoints.last_n += 1;
         let id = CheckpointId { incarnation: self.incarnation, n: checkpoints.last_n };
@@ -298,7 +306,9 @@ impl Log {
         let runs = partition.runs().iter().map(|run| (run.file_no, run.to_unit_run(key)));
         state.runs.extend(runs);
         state.streams.clear();
-        state.streams.extend(self.streams.durable_of(key));
+        if !mutant::is(Mutant::StreamsNotInCheckpoint) {
+            state.streams.extend(self.streams.durable_of(key));
+        }
         state.next.0 > 0 || !state.streams.is_empty()
     }
 }
