@@ -8,7 +8,6 @@ use super::checkpoint::Checkpoints;
 use super::compact::Compaction;
 use super::rewrite::Rewriting;
 use super::{Log, Now};
-use crate::extent::Extent;
 use crate::ids::{FileNo, PartitionKey, UnitId};
 use crate::job::{Damage, FreeJob, Job, JobDone, Lane, Made, SealJob};
 use crate::store::CheckpointId;
@@ -110,6 +109,11 @@ struct Compacted {
 impl Jobs {
     pub(super) fn new(checkpoints: Checkpoints) -> Self {
         Self { checkpoints, may_rewrite: true, may_free: true, ..Self::default() }
+    }
+
+    /// Whether files get their footers, as far as is known.
+    pub(super) fn can_seal(&self) -> bool {
+        self.housekeeping.failures == 0
     }
 
     /// Something was deleted: there may be something to do.
@@ -243,14 +247,18 @@ impl Log {
         None
     }
 
+    /// The oldest file without a footer, if it gets no more slots.
+    pub(super) fn sealable(&self) -> Option<FileNo> {
+        let file_no = self.catalog.files.front()?.file.file_no;
+        let is_written_to = self.place.is_open(file_no) || self.in_flight_file() == Some(file_no);
+        (!is_written_to).then_some(file_no)
+    }
+
     /// The oldest file that gets no more slots. Those in which nobody can read anything need no footer.
     fn plan_seal(&mut self) -> Option<SealJob> {
         loop {
+            let file_no = self.sealable()?;
             let file = self.catalog.files.front()?;
-            let file_no = file.file.file_no;
-            if self.place.is_open(file_no) || self.in_flight_file() == Some(file_no) {
-                return None;
-            }
             let mut keys = file.keys.clone();
             keys.sort_unstable();
             keys.dedup();
@@ -283,11 +291,11 @@ impl Log {
             return Applied::default();
         };
         self.catalog.seal(file_no, *meta);
-        for (key, extents) in by_partition(made) {
-            if let Some(partition) = self.partitions.get_mut(&key) {
-                for extent in partition.seal(file_no, &extents) {
-                    self.catalog.extent_taken(&extent);
-                }
+        // They lie in the order of the file's table, so each partition's are together.
+        for extents in made.extents.chunk_by(|one, next| one.0 == next.0) {
+            if let Some(partition) = self.partitions.get_mut(&extents[0].0) {
+                let catalog = &mut self.catalog;
+                partition.seal(file_no, extents, |extent| catalog.extent_taken(extent));
             }
         }
         // All of it may have been deleted meanwhile.
@@ -295,13 +303,4 @@ impl Log {
         self.jobs.look_again();
         Applied::default()
     }
-}
-
-/// A job's extents, each partition's together.
-pub(super) fn by_partition(made: &Made) -> BTreeMap<PartitionKey, Vec<Extent>> {
-    let mut extents: BTreeMap<PartitionKey, Vec<Extent>> = BTreeMap::new();
-    for (key, extent) in &made.extents {
-        extents.entry(*key).or_default().push(*extent);
-    }
-    extents
 }
