@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::{
-    Launch, PATIENCE, Record, Settings, Site, Stage, Tool, kafka_tool, read_topic, run_tool,
-    scenario, until,
+    Client, Launch, PATIENCE, Record, Settings, Site, Stage, Tool, Version, check_dense,
+    kafka_tool, read_topic, run_tool, scenario, until, wait_until_delivered,
 };
 
 const TOPIC: &str = "orders";
@@ -241,6 +241,54 @@ fn configs_and_partitions_change_while_clients_go_on() {
         let output = run_tool("kcat", &keyed, PATIENCE)?;
         ensure!(output.status.success());
         ensure!(read_topic(site.kafka(), TOPIC)?.len() == 1);
+        process.check_running()
+    });
+}
+
+#[test]
+fn a_topic_grows_under_a_gateway_and_loses_and_doubles_nothing() {
+    scenario(&[Tool::Kcat, Tool::ConfluentKafka], |stage| {
+        let site = Site::new(stage)?;
+        let mut process = broker(&site)?.start()?;
+        let mut gateway = site.gateway()?.start()?;
+        let ids: Vec<String> = (0..30).map(|number| format!("device-{number}")).collect();
+        let mut devices = Vec::new();
+        for id in &ids {
+            devices.push(Client::open(site.mqtt(), Version::V5, id)?);
+        }
+        for round in ["1", "2", "3", "4"] {
+            for device in &mut devices {
+                device.publish("t", round.as_bytes())?;
+            }
+            match round {
+                "1" => done(&site, "partitions", &["telemetry", "24"])?,
+                // Perhaps with readings on their way, which stay where they were assigned to, and then without.
+                "2" | "3" => {
+                    if round == "3" {
+                        wait_until_delivered(&mut gateway, PATIENCE)?;
+                    }
+                    let sessions = gateway.logged("session open");
+                    process.kill()?;
+                    process = broker(&site)?.start()?;
+                    until("another session", PATIENCE, || {
+                        Ok((gateway.logged("session open") > sessions).then_some(()))
+                    })?;
+                }
+                _ => wait_until_delivered(&mut gateway, PATIENCE)?,
+            }
+        }
+        let records = read_topic(site.kafka(), "telemetry")?;
+        check_dense(&records)?;
+        ensure!(records.len() == 4 * ids.len(), "{} records", records.len());
+        for id in &ids {
+            let own: Vec<&Record> = records.iter().filter(|r| r.key_text() == *id).collect();
+            let mut values: Vec<String> = own.iter().map(|r| r.value_text()).collect();
+            values.sort();
+            ensure!(values == ["1", "2", "3", "4"], "{id}: {values:?}");
+        }
+        let last = records.iter().filter(|record| record.value_text() == "4");
+        let behind = last.filter(|record| record.partition >= 12).count();
+        ensure!((5..25).contains(&behind), "{behind} of 30 devices are in the new partitions");
         process.check_running()
     });
 }
