@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use closed_loop::{Load, drive};
+use closed_loop::{Commits, Driven, Load, drive};
 use engine::Engine;
 use figures::{LogFigures, LogSample, Store};
 use raw::RawFile;
 
+use crate::disk::Disk;
 use crate::records::RECORD_BYTES;
-use crate::usage::written_bytes;
 
 const PRODUCERS: [u32; 3] = [1, 100, 1_000];
 const PARTITIONS: [u32; 3] = [1, 12, 10_000];
@@ -72,17 +72,13 @@ pub fn run(plan: &Plan, folder: &Path) -> Result<LogFigures> {
 }
 
 fn sample(store: Store, load: Load, folder: &Path) -> Result<LogSample> {
-    let before = written_bytes()?;
     // Opened and made ready outside the time that is measured.
-    let driven = match store {
-        Store::Engine => drive(&mut Engine::open(folder, load.partitions)?, load)?,
-        Store::Raw => drive(&mut RawFile::open(folder)?, load)?,
-    };
-    let written = written_bytes()?.saturating_sub(before);
-    // The raw file's zeros are no part of what is compared.
-    let written = match store {
-        Store::Engine => written,
-        Store::Raw => written.saturating_sub(driven.prepared_bytes),
+    let (driven, written) = match store {
+        Store::Engine => {
+            let mut engine = Engine::open(folder, load.partitions)?;
+            measured(&mut engine, load, folder)?
+        }
+        Store::Raw => measured(&mut RawFile::open(folder)?, load, folder)?,
     };
     let records = driven.latencies.len() as f64;
     let sample = LogSample {
@@ -92,8 +88,18 @@ fn sample(store: Store, load: Load, folder: &Path) -> Result<LogSample> {
         records_per_second: records / driven.elapsed.as_secs_f64(),
         p50_ms: driven.percentile_ms(0.5),
         p99_ms: driven.percentile_ms(0.99),
-        written_per_byte: written as f64 / (records * RECORD_BYTES as f64),
+        written_per_byte: written.map(|bytes| bytes as f64 / (records * RECORD_BYTES as f64)),
     };
     eprintln!("{sample}");
     Ok(sample)
+}
+
+/// What came of `load`, and how many bytes went to the disk.
+fn measured(store: &mut impl Commits, load: Load, folder: &Path) -> Result<(Driven, Option<u64>)> {
+    let disk = Disk::of(folder)?;
+    let written = || disk.as_ref().map(Disk::written_bytes).transpose();
+    let before = written()?;
+    let driven = drive(store, load)?;
+    let bytes = written()?.zip(before).map(|(after, before)| after - before);
+    Ok((driven, bytes))
 }

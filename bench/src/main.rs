@@ -6,6 +6,7 @@
 mod broker;
 mod certificate;
 mod client;
+mod disk;
 mod kafka;
 mod log;
 mod process;

@@ -31,17 +31,3 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     let kib: u64 = kib.trim().trim_end_matches(" kB").parse()?;
     Ok(kib << 10)
 }
-
-/// Bytes that this process has had written to disks.
-pub fn written_bytes() -> Result<u64> {
-    let path = "/proc/self/io";
-    let text = std::fs::read_to_string(path).context(path)?;
-    let bytes = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    Ok(bytes.context(path)?.trim().parse()?)
-}
-
-/// Empties the page cache; `false` where that is not allowed.
-pub fn drop_page_cache() -> bool {
-    rustix::fs::sync();
-    std::fs::write("/proc/sys/vm/drop_caches", "1").is_ok()
-}

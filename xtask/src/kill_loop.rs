@@ -1,17 +1,17 @@
-//! `cargo xtask kill-loop`: the soak form of the end-to-end kill test.
+//! `cargo xtask kill-loop`: the soak form of the end-to-end kill tests.
 
 use anyhow::{Result, ensure};
 
 use crate::checks::{build_programs_and_tests, with_programs};
 use crate::command::{cargo, output, run};
 
-/// How often the kill test kills; a handful of times unless set.
-const ROUNDS_ENV: &str = "CULVERT_KILL_ROUNDS";
+/// How often the kill tests kill; less often unless set.
+const ROUNDS_ENVS: [&str; 2] = ["CULVERT_KILL_ROUNDS", "CULVERT_STORAGE_KILL_ROUNDS"];
 
 /// What the names of the kill tests contain.
 const FILTER: &str = "kill";
 
-/// Runs the kill test with `rounds` kills.
+/// Runs the kill tests with `rounds` kills.
 pub fn soak(rounds: u32) -> Result<()> {
     build_programs_and_tests()?;
     let arguments = ["test", "--package", "e2e", "--tests", "--", FILTER];
@@ -22,6 +22,6 @@ pub fn soak(rounds: u32) -> Result<()> {
         "no test of package e2e has \"{FILTER}\" in its name"
     );
     let mut test = cargo(&arguments);
-    test.arg("--nocapture").env(ROUNDS_ENV, rounds.to_string());
+    test.arg("--nocapture").envs(ROUNDS_ENVS.map(|name| (name, rounds.to_string())));
     run(with_programs(test))
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything a contributor or a build machine runs, as one command each.
 
+mod bench;
 mod checks;
 mod command;
 mod firmware;
@@ -24,6 +25,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measures the log and the broker, built for speed, and prints a table (docs/benchmarks.md).
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        what: bench::Bench,
+    },
     /// Everything a change must pass: `test`, then formatting, lints, docs, tidy and generated code.
     Ci,
     /// Builds the firmware that the end-to-end tests run on QEMU.
@@ -63,6 +70,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
+        Task::Bench { what } => bench::measure(&what),
         Task::Ci => checks::ci(),
         Task::Firmware => firmware::build(),
         Task::GenWire { check } => gen_wire::run(check),

@@ -3,7 +3,7 @@
 //!
 //! Only clients are installed, never a service: a broker that started with its package would take the MQTT port.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -97,15 +97,31 @@ fn install_python_clients() -> Result<()> {
 
 /// Kafka's tools with everything that they need; Maven resolves the rest as their authors pinned it.
 fn install_java_clients() -> Result<()> {
-    let environment = java_environment();
-    let installed = environment.join(format!("kafka-tools-{KAFKA_TOOLS}"));
+    install_jars(&java_environment(), &["kafka-tools"])
+}
+
+/// Kafka's broker with its tools, to be measured against; returns the folder of their jars.
+pub fn install_kafka() -> Result<PathBuf> {
+    let environment = workspace_root().join("target/bench/kafka");
+    install_jars(&environment, &["kafka-tools", "kafka_2.13"])?;
+    Ok(environment.join("classes"))
+}
+
+/// What clients in C are built with.
+pub fn install_librdkafka() -> Result<()> {
+    let is_there = Path::new("/usr/include/librdkafka/rdkafka.h").is_file();
+    if is_there { Ok(()) } else { install_packages(&["librdkafka-dev"]) }
+}
+
+fn install_jars(environment: &Path, artifacts: &[&str]) -> Result<()> {
+    let installed = environment.join(format!("{}-{KAFKA_TOOLS}", artifacts.join("+")));
     if installed.is_file() {
         return Ok(());
     }
-    std::fs::create_dir_all(&environment)?;
+    std::fs::create_dir_all(environment)?;
     let pom = environment.join("pom.xml");
-    std::fs::write(&pom, project())?;
-    let classes = java_classes();
+    std::fs::write(&pom, project(artifacts))?;
+    let classes = environment.join("classes");
     if classes.exists() {
         std::fs::remove_dir_all(&classes)?;
     }
@@ -117,14 +133,19 @@ fn install_java_clients() -> Result<()> {
     Ok(())
 }
 
-/// A Maven project that needs nothing but the tools.
-fn project() -> String {
+/// A Maven project that needs nothing but these artifacts of Kafka's.
+fn project(artifacts: &[&str]) -> String {
+    let dependency = |artifact: &&str| {
+        format!(
+            "<dependency><groupId>org.apache.kafka</groupId>\
+             <artifactId>{artifact}</artifactId><version>{KAFKA_TOOLS}</version></dependency>"
+        )
+    };
+    let dependencies: String = artifacts.iter().map(dependency).collect();
     format!(
         "<project><modelVersion>4.0.0</modelVersion>\
          <groupId>interop</groupId><artifactId>interop</artifactId><version>1</version>\
-         <dependencies><dependency><groupId>org.apache.kafka</groupId>\
-         <artifactId>kafka-tools</artifactId><version>{KAFKA_TOOLS}</version>\
-         </dependency></dependencies></project>\n"
+         <dependencies>{dependencies}</dependencies></project>\n"
     )
 }
 

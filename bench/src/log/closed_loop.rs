@@ -24,8 +24,6 @@ pub trait Commits {
     fn begin(&mut self) -> Result<()>;
     /// Waits for the commit that is under way, and returns its number.
     fn wait(&mut self) -> Result<u64>;
-    /// Bytes that were written to get ready.
-    fn prepared_bytes(&self) -> u64;
 }
 
 /// What came of it.
@@ -35,8 +33,6 @@ pub struct Driven {
     pub elapsed: Duration,
     /// From append to durable, sorted.
     pub latencies: Vec<Duration>,
-    /// Bytes that were written to get ready.
-    pub prepared_bytes: u64,
 }
 
 impl Driven {
@@ -80,7 +76,7 @@ pub fn drive(store: &mut impl Commits, load: Load) -> Result<Driven> {
     }
     let elapsed = begun.elapsed();
     latencies.sort_unstable();
-    Ok(Driven { elapsed, latencies, prepared_bytes: store.prepared_bytes() })
+    Ok(Driven { elapsed, latencies })
 }
 
 /// Which partition a record goes to: the same in every run (Numerical Recipes' `ranqd1`, widened by Knuth).

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use broker_log::{LogSettings, PartitionKey, TopicNo};
 use bytes::Bytes;
 use cloud_broker::log_folder::{OpenedLog, SpaceSettings, WalEvent, WalListener, open};
-use wire::ids::Incarnation;
-use wire::partition::Partition;
+use wire::ids::{Incarnation, Partition};
+
 use wire::record_batch::RecordBatchHeader;
 use wire::time::UnixMs;
 
@@ -56,8 +56,8 @@ impl Engine {
 impl Commits for Engine {
     fn append(&mut self, partition: u32) -> Result<u64> {
         // A connection checks what it has received.
-        let header = RecordBatchHeader::parse(&self.batch).map_err(|error| anyhow!("{error}"))?;
-        header.check_crc(&self.batch).map_err(|error| anyhow!("{error}"))?;
+        let header = RecordBatchHeader::parse(&self.batch).map_err(|error| anyhow!("{error:?}"))?;
+        header.check_crc(&self.batch).map_err(|error| anyhow!("{error:?}"))?;
         let appended = self.opened.log.append(wall()?, key(partition), self.batch.clone())?;
         Ok(appended.slot_no.0)
     }
@@ -77,10 +77,6 @@ impl Commits for Engine {
             }
             WalEvent::Failed(error) => bail!("{error}"),
         }
-    }
-
-    fn prepared_bytes(&self) -> u64 {
-        0
     }
 }
 

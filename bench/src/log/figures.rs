@@ -27,7 +27,8 @@ pub struct LogSample {
     pub records_per_second: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
-    pub written_per_byte: f64,
+    /// Bytes that went to the disk for each byte of a record; `None` where the disk does not count.
+    pub written_per_byte: Option<f64>,
 }
 
 impl fmt::Display for LogSample {
@@ -36,8 +37,11 @@ impl fmt::Display for LogSample {
         write!(
             f,
             "{producers} producers, {partitions} partitions, {store:?}: {:.0} records/s, p50 {:.3} ms, p99 {:.3} ms, \
-             {:.2} bytes written a byte",
-            self.records_per_second, self.p50_ms, self.p99_ms, self.written_per_byte
+             {} bytes written a byte",
+            self.records_per_second,
+            self.p50_ms,
+            self.p99_ms,
+            written(self.written_per_byte)
         )
     }
 }
@@ -66,7 +70,11 @@ struct Summary {
     records_per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
-    written_per_byte: f64,
+    written_per_byte: Option<f64>,
+}
+
+fn written(per_byte: Option<f64>) -> String {
+    per_byte.map_or_else(String::new, |bytes| format!("{bytes:.2}"))
 }
 
 impl LogFigures {
@@ -104,11 +112,12 @@ impl Summary {
         let middle = |value: fn(&LogSample) -> f64| {
             median(samples.iter().map(|sample| value(sample)).collect())
         };
+        let written: Vec<_> = samples.iter().filter_map(|sample| sample.written_per_byte).collect();
         Self {
             records_per_second: middle(|sample| sample.records_per_second),
             p50_ms: middle(|sample| sample.p50_ms),
             p99_ms: middle(|sample| sample.p99_ms),
-            written_per_byte: middle(|sample| sample.written_per_byte),
+            written_per_byte: (!written.is_empty()).then(|| median(written)),
         }
     }
 }
@@ -140,8 +149,8 @@ impl Figures for LogFigures {
                 format!("{:.3}", engine.p99_ms),
                 format!("{:.3}", raw.p99_ms),
                 format!("{:.2}", cell.p99_ratio),
-                format!("{:.2}", engine.written_per_byte),
-                format!("{:.2}", raw.written_per_byte),
+                written(engine.written_per_byte),
+                written(raw.written_per_byte),
             ]);
         }
         let process = self.process.as_ref().map_or_else(String::new, ProcessFigures::text);

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use crate::broker;
 use crate::client::Client;
+use crate::disk::drop_page_cache;
 use crate::process::{Server, fresh};
 use crate::records::{RECORD_BYTES, batch};
-use crate::usage::{drop_page_cache, resident_bytes};
+use crate::usage::resident_bytes;
 
 const TOPIC: &str = "filled";
 const PARTITIONS: u32 = 10_000;

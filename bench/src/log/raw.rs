@@ -100,10 +100,6 @@ impl Commits for RawFile {
         self.is_under_way = false;
         Ok(self.next_commit - 1)
     }
-
-    fn prepared_bytes(&self) -> u64 {
-        FILE_BYTES
-    }
 }
 
 impl Drop for RawFile {

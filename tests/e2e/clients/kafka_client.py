@@ -3,15 +3,26 @@
     kafka_client.py produce BROKER TOPIC    each line of the input, idempotently; prints "VALUE PARTITION OFFSET" for each
                                             that is acknowledged, and ends with the input once all are
     kafka_client.py delete BROKER TOPIC     deletes the topic
+    kafka_client.py drain BROKER TOPIC...   reads everything; prints "TOPIC PARTITION OFFSET VALUE-UP-TO-A-COLON" for each record
+                                            and "stuck TOPIC PARTITION NEXT-OFFSET END-OFFSET" for a partition whose end it
+                                            does not reach
+    kafka_client.py fill BROKER TOPIC FROM COUNT
+                                            records with the numbers FROM and on, each a number, a colon and 10 kB of filler,
+                                            one at a time and without a second try; prints "FIRST-FREE-NUMBER ERROR", the
+                                            error that the first one met which was refused, or "-"
     kafka_client.py topics BROKER           makes, describes and deletes a topic; prints what it is told
 """
 
 import sys
+import time
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 TIMEOUT_S = 60
+
+# A reader that gets nothing for so long gets nothing more.
+STUCK_S = 4
 
 
 def produce(broker, topic):
@@ -42,6 +53,70 @@ def produce(broker, topic):
         producer.poll(0)
     left = producer.flush(2 * TIMEOUT_S)
     return 1 if failed or left else 0
+
+
+def fill(broker, topic, first, count):
+    producer = Producer({
+        "bootstrap.servers": broker,
+        "acks": "all",
+        "linger.ms": 0,
+        "retries": 0,
+        "message.timeout.ms": 20_000,
+    })
+    errors = []
+
+    def delivered(error, _message):
+        if error is not None:
+            errors.append(error.name())
+
+    number = int(first)
+    end = number + int(count)
+    while number < end:
+        producer.produce(topic, f"{number}:" + "z" * 10_000, on_delivery=delivered)
+        producer.flush(TIMEOUT_S)
+        if errors:
+            break
+        number += 1
+    print(number, *errors or "-")
+    return 0
+
+
+def drain(broker, *names):
+    consumer = Consumer({
+        "bootstrap.servers": broker,
+        "group.id": "drain",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        "check.crcs": True,
+        "enable.partition.eof": False,
+        "fetch.wait.max.ms": 20,
+        "fetch.error.backoff.ms": 20,
+    })
+    left = {}
+    known = consumer.list_topics(timeout=TIMEOUT_S).topics
+    places = [TopicPartition(name, index) for name in names for index in known[name].partitions]
+    for place in places:
+        place.offset, end = consumer.get_watermark_offsets(place, TIMEOUT_S)
+        if place.offset < end:
+            left[place.topic, place.partition] = [place.offset, end]
+    consumer.assign(places)
+    deadline = time.monotonic() + STUCK_S
+    while left and time.monotonic() < deadline:
+        for message in consumer.consume(1000, 0.1):
+            if message.error() is not None:
+                print(message.error(), file=sys.stderr)
+                continue
+            place = message.topic(), message.partition()
+            value = (message.value() or b"").split(b":", 1)[0].decode()
+            print(*place, message.offset(), value)
+            deadline = time.monotonic() + STUCK_S
+            if place in left:
+                left[place][0] = message.offset() + 1
+                if left[place][0] >= left[place][1]:
+                    del left[place]
+    for (topic, partition), (offset, end) in sorted(left.items()):
+        print("stuck", topic, partition, offset, end)
+    return 0
 
 
 def delete(broker, topic):
@@ -79,4 +154,5 @@ def topics(broker):
 
 
 if __name__ == "__main__":
-    sys.exit({"delete": delete, "produce": produce, "topics": topics}[sys.argv[1]](*sys.argv[2:]))
+    commands = {"delete": delete, "drain": drain, "fill": fill, "produce": produce, "topics": topics}
+    sys.exit(commands[sys.argv[1]](*sys.argv[2:]))

@@ -20,7 +20,9 @@ mod proxy;
 mod settings;
 mod shim;
 mod site;
+mod small_disk;
 mod stage;
+mod storage_load;
 mod tools;
 mod wait;
 
@@ -40,6 +42,8 @@ pub use proxy::{Cut, Proxy};
 pub use settings::{Settings, Tested};
 pub use shim::SyncShim;
 pub use site::{Site, up, wait_until_delivered};
+pub use small_disk::{SmallDisk, used};
 pub use stage::{Stage, scenario};
+pub use storage_load::{LoadTopic, StorageLedger, StorageLoad};
 pub use tools::{CONFLUENT_KAFKA_CLIENT, Tool, confluent_kafka, kafka_tool, run_tool};
 pub use wait::{PATIENCE, until};

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 /// Kills of each process in the kill tests: enough to meet the interesting moments, and done in a minute.
 const KILL_ROUNDS_DEFAULT: u32 = 20;
+const STORAGE_KILL_ROUNDS_DEFAULT: u32 = 200;
 
 /// How long the broker stays away in the outage test, in seconds.
 const OUTAGE_SECONDS_DEFAULT: u64 = 10;
@@ -77,6 +78,8 @@ fn build_folders(executable: &Path) -> Vec<PathBuf> {
 pub struct Settings {
     /// Kills of each process (`CULVERT_KILL_ROUNDS`).
     pub kill_rounds: u32,
+    /// Kills of a broker whose log is worked on (`CULVERT_STORAGE_KILL_ROUNDS`).
+    pub storage_kill_rounds: u32,
     /// How long the broker stays away (`CULVERT_OUTAGE_SECONDS`).
     pub outage: Duration,
     /// What random choices follow from (`CULVERT_SEED`), to repeat a run that failed.
@@ -91,13 +94,17 @@ impl Settings {
     /// # Errors
     /// Names the variable that is not a number.
     pub fn read() -> Result<Self> {
-        let kill_rounds = number("CULVERT_KILL_ROUNDS")?
-            .map_or(Ok(KILL_ROUNDS_DEFAULT), |rounds| {
-                u32::try_from(rounds).context("CULVERT_KILL_ROUNDS is too large")
-            })?;
+        let rounds = |name: &str, default: u32| match number(name)? {
+            Some(rounds) => u32::try_from(rounds).with_context(|| format!("{name} is too large")),
+            None => Ok(default),
+        };
         let outage = number("CULVERT_OUTAGE_SECONDS")?.unwrap_or(OUTAGE_SECONDS_DEFAULT);
         Ok(Self {
-            kill_rounds,
+            kill_rounds: rounds("CULVERT_KILL_ROUNDS", KILL_ROUNDS_DEFAULT)?,
+            storage_kill_rounds: rounds(
+                "CULVERT_STORAGE_KILL_ROUNDS",
+                STORAGE_KILL_ROUNDS_DEFAULT,
+            )?,
             outage: Duration::from_secs(outage),
             seed: number("CULVERT_SEED")?.unwrap_or_else(fresh_seed),
             is_ci: std::env::var_os("CI").is_some_and(|value| !value.is_empty()),

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use broker_kafka::records::{Record, Records};
-use broker_log::{RunEntry, RunFlags, setsum_of_batch};
+use broker_log::{PartitionKey, RunEntry, RunFlags, setsum_of_batch};
 use wire::offset::Offset;
 use wire::record_batch::{Codec, RecordBatchHeader};
 use wire::time::UnixMs;
@@ -82,7 +82,7 @@ pub fn dump_run(
             let to = from + header.total_len as u64;
             output.damage(Damage::new(from, to, "a batch's checksum does not match"));
         } else if wanted.depth == Depth::Records {
-            dump_batch(&header, from, batch, output)?;
+            dump_batch(entry.key, &header, (from, batch), output)?;
         }
         let setsum = setsum_of_batch(entry.key, header.base_offset, header.crc);
         counted.setsum = counted.setsum.wrapping_add(setsum);
@@ -106,15 +106,20 @@ fn agrees(header: &RecordBatchHeader, entry: &RunEntry) -> bool {
 }
 
 fn dump_batch(
+    key: PartitionKey,
     header: &RecordBatchHeader,
-    pos: u64,
-    batch: &[u8],
+    (pos, batch): (u64, &[u8]),
     output: &mut Output<impl Write>,
 ) -> io::Result<()> {
     let has_producer = header.producer_id.0 >= 0;
     let item = Item::new("batch", DEPTH)
+        .with("topic_no", key.topic_no.0)
+        .with("partition", key.partition.0)
         .with("base_offset", header.base_offset.0)
-        .with("last_offset", header.base_offset.0 + i64::from(header.last_offset_delta))
+        .with(
+            "last_offset",
+            header.base_offset.0.saturating_add(i64::from(header.last_offset_delta)),
+        )
         .with("pos", pos)
         .with("len", header.total_len)
         .with("records", header.record_count)
@@ -135,7 +140,7 @@ fn dump_batch(
             Ok(None) => return Ok(()),
             Ok(Some(record)) => {
                 let timestamp = base_timestamp.saturating_add(record.timestamp_delta);
-                dump_record(&record, base, UnixMs(timestamp), output)?;
+                output.item(&record_item(key, &record, base, UnixMs(timestamp)))?;
             }
             Err(error) => return unreadable(&error, output),
         }
@@ -150,20 +155,21 @@ fn unreadable(
     output.item(&Item::new("unreadable_records", DEPTH + 1).with("what", error.to_string()))
 }
 
-fn dump_record(
-    record: &Record<'_>,
+fn record_item<'a>(
+    key: PartitionKey,
+    record: &Record<'a>,
     base: i64,
     timestamp: UnixMs,
-    output: &mut Output<impl Write>,
-) -> io::Result<()> {
+) -> Item<'a> {
     let headers: Vec<_> = record.headers.collect();
-    let item = Item::new("record", DEPTH + 1)
+    Item::new("record", DEPTH + 1)
+        .with("topic_no", key.topic_no.0)
+        .with("partition", key.partition.0)
         .with("offset", base.saturating_add(i64::from(record.offset_delta)))
         .with("timestamp", timestamp)
         .with("key", record.key)
         .with("value", record.value)
-        .with("headers", headers);
-    output.item(&item)
+        .with("headers", headers)
 }
 
 fn codec_name(codec: Codec) -> &'static str {

@@ -155,7 +155,8 @@ fn check_chain(
         output.back_to(&shown(files, path));
         file.check_reaches(ends.into_iter().flatten().max(), output);
         if after.is_some_and(|after| after.breaks_chain_of(file)) {
-            let what = format!("the next file does not follow slot {}", file.next_slot.0 - 1);
+            let last = file.next_slot.0.saturating_sub(1);
+            let what = format!("the next file does not follow slot {last}");
             output.damage(Damage::new(file.slots_end, file.size, what));
         }
         output.report()?;

@@ -13,7 +13,7 @@ use broker_log::{
 use tempfile::TempDir;
 use wire::ids::{Incarnation, Partition, ProducerId, Tag};
 use wire::offset::{LeaderEpoch, Offset};
-use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder, assign_place};
+use wire::record_batch::{BatchProducer, Codec, Record, RecordBatchBuilder, assign_place, crc32c};
 use wire::seq::{StreamEpoch, StreamSeq};
 use wire::time::UnixMs;
 
@@ -369,6 +369,43 @@ fn check_every(name: &str, bytes: &[u8], places: impl Iterator<Item = usize>) {
         let covers = |(from, to, _): &(u64, u64, String)| (*from..*to).contains(&(at as u64));
         assert!(found.iter().any(covers), "{name}, byte {at}: {found:?}");
         file.write_all_at(&bytes[at..=at], at as u64).unwrap();
+    }
+}
+
+/// Every checksum fits, but the unit was made with other batches in it.
+#[test]
+fn a_unit_that_does_not_add_up_is_found() {
+    let (dir_at, trailer_at) = (563, 635);
+    let mut unit = UNIT.to_vec();
+    unit[trailer_at + 48] ^= 1;
+    let crc = crc32c(&unit[dir_at..trailer_at + 60]);
+    unit[trailer_at + 60..].copy_from_slice(&crc.to_le_bytes());
+    let expected = (0, 371, "the batches do not add up to the setsum".to_owned());
+    assert_eq!(verify(UNIT_NAME, &unit, usize::MAX), [expected]);
+}
+
+/// Bytes with the right checksums and impossible content: it says so, and goes on.
+#[test]
+fn impossible_entries_do_no_harm() {
+    let (entry_at, dir_at, trailer_at) = (371, 563, 635);
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join(UNIT_NAME);
+    for field in (0..48).step_by(4) {
+        for value in [0_u32, 1, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
+            let mut unit = UNIT.to_vec();
+            unit[entry_at + field..][..4].copy_from_slice(&value.to_le_bytes());
+            // The first entry is all that its shard has.
+            let crc = crc32c(&unit[entry_at..entry_at + 48]);
+            unit[dir_at + 12..][..4].copy_from_slice(&crc.to_le_bytes());
+            let crc = crc32c(&unit[dir_at..trailer_at + 60]);
+            unit[trailer_at + 60..].copy_from_slice(&crc.to_le_bytes());
+            fs::write(&path, &unit).unwrap();
+            for depth in [Depth::Verify, Depth::Records] {
+                let (damaged, text) = dumped(&path, Format::Text, all(depth));
+                let is_changed = unit != UNIT;
+                assert_eq!(damaged > 0, is_changed, "{field}, {value}: {text}");
+            }
+        }
     }
 }
 

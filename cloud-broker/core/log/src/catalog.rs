@@ -11,6 +11,7 @@ use crate::checkpoint::UnsealedFile;
 use crate::extent::Extent;
 use crate::ids::{FileNo, PartitionKey, SlotNo, UnitId, UnitNo};
 use crate::lease::Lease;
+use crate::mutant::{self, Mutant};
 use crate::settings::ADOPTED_RUN_BYTES;
 use crate::unit::{UnitKind, UnitMeta};
 
@@ -21,7 +22,7 @@ pub(crate) struct WalFile {
     pub(crate) lease: Lease,
     /// Partitions that have runs in it, or had, in no order. One can be there twice.
     pub(crate) keys: Vec<PartitionKey>,
-    /// Wall time of its first slot's commit.
+    /// Wall time of the commit of its first slot with batches.
     pub(crate) since: UnixMs,
     /// The last checkpoint that names it; 0 for none.
     pub(crate) named_by: u64,
@@ -76,6 +77,10 @@ struct Dead {
 impl Dead {
     /// Whether one of the checkpoints that are kept names it, or its replay reads it.
     fn is_needed(&self, kept: &[Kept; 2]) -> bool {
+        if mutant::is(Mutant::FreedAlthoughNamed) {
+            return false;
+        }
+        let kept = if mutant::is(Mutant::OlderCheckpointForgotten) { &[kept[1]; 2] } else { kept };
         self.named_by >= kept[0].n
             || match self.id {
                 UnitId::Wal(file_no) => kept.iter().any(|kept| file_no >= kept.replay_file),
@@ -180,6 +185,9 @@ impl Catalog {
             });
         }
         let file = self.files.back_mut().expect("it was just pushed, if it was not there");
+        if file.keys.is_empty() {
+            file.since = now;
+        }
         file.file.end_slot = slot_no.next();
         file.file.slots_end = slots_end;
         file

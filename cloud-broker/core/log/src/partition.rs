@@ -10,6 +10,7 @@ use crate::checkpoint::PartitionState;
 use crate::extent::Extent;
 use crate::ids::{FileNo, PartitionKey};
 use crate::job::UnitRun;
+use crate::mutant::{self, Mutant};
 use crate::slot::{RunEntry, RunFlags};
 
 /// Offsets of a partition.
@@ -293,6 +294,8 @@ impl PartitionLog {
     }
 
     fn above_log_start(&self, made: &[Extent]) -> Vec<Extent> {
-        made.iter().copied().filter(|extent| extent.last >= self.log_start).collect()
+        let is_above =
+            |extent: &Extent| extent.last >= self.log_start || mutant::is(Mutant::DeletedComesBack);
+        made.iter().copied().filter(is_above).collect()
     }
 }

@@ -42,7 +42,7 @@ pub struct LogSettings {
     pub tail_bytes: usize,
     /// Bytes staged or in flight beyond which appends are turned away as [`crate::AppendError::Busy`].
     pub pending_bytes_max: usize,
-    /// A WAL file gets no more slots this long after its first one, in milliseconds.
+    /// A WAL file gets no more slots this long after the first one that has batches, in milliseconds.
     pub wal_file_age_ms_max: u64,
     /// Bytes that are written to the WAL from one checkpoint to the next, at least. More means that a start replays more,
     /// less that more is written in all.

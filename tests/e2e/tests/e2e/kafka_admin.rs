@@ -31,7 +31,8 @@ const VALUE_BYTES: usize = 16 << 10;
 const SPACE_PATIENCE: Duration = Duration::from_secs(180);
 
 fn broker(site: &Site<'_>) -> Result<Launch> {
-    Ok(site.broker()?.flag("--wal-file-bytes", WAL_FILE_BYTES.to_string()))
+    let launch = site.broker()?.flag("--wal-file-bytes", WAL_FILE_BYTES.to_string());
+    Ok(launch.flag("--maintenance-ms", "200").flag("--space-checkpoint-ms", "200"))
 }
 
 /// Runs a class of Kafka's tools and returns what it printed.
@@ -91,12 +92,15 @@ fn disk_bytes(folder: &Path) -> Result<u64> {
     use std::os::unix::fs::MetadataExt;
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
         // Files come and go meanwhile.
-        let Ok(metadata) = entry.as_ref().map(std::fs::DirEntry::metadata)? else {
+        let Ok(metadata) = entry.metadata() else {
             continue;
         };
-        bytes +=
-            if metadata.is_dir() { disk_bytes(&entry?.path())? } else { metadata.blocks() * 512 };
+        bytes += match metadata.is_dir() {
+            true => disk_bytes(&entry.path())?,
+            false => metadata.blocks() * 512,
+        };
     }
     Ok(bytes)
 }

@@ -1,17 +1,29 @@
 //! `culvert log dump` on a broker's own files: while it writes them, when it has ended, and when a bit has flipped.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Launch, PATIENCE, Process, Site, Stage, Tested, Tool, run_tool, scenario};
+use e2e::{Launch, PATIENCE, Process, Site, Stage, Tested, Tool, run_tool, scenario, until};
 use serde_json::Value;
 
-/// Small, so that a few records fill several.
-const WAL_FILE_BYTES: &str = "262144";
+/// Small, so that a few records make files of every kind.
+const SETTINGS: &[(&str, &str)] = &[
+    ("--wal-file-bytes", "262144"),
+    ("--checkpoint-bytes-min", "65536"),
+    ("--space-checkpoint-ms", "200"),
+    ("--l0-bytes-max", "262144"),
+    ("--rewrite-bytes-min", "65536"),
+    ("--own-unit-bytes", "131072"),
+    ("--unit-bytes", "524288"),
+    ("--maintenance-ms", "50"),
+    ("--disk-free-floor-bytes", "0"),
+    ("--default-partitions", "12"),
+];
 
-/// Records of a kilobyte; the files hold a few hundred of them.
+/// Records of a kilobyte; a WAL file holds a few hundred of them.
 const RECORDS: usize = 2_000;
 
 fn dump(stage: &Stage, flags: &[&str]) -> Result<Process> {
@@ -32,6 +44,11 @@ fn dumped(stage: &Stage, flags: &[&str]) -> Result<(i32, Vec<Value>)> {
     let output = process.output();
     let lines: serde_json::Result<_> = output.lines().map(serde_json::from_str).collect();
     Ok((code, lines?))
+}
+
+fn broker(site: &Site<'_>) -> Result<Process> {
+    let launch = site.broker()?;
+    SETTINGS.iter().fold(launch, |launch, (name, value)| launch.flag(name, value)).start()
 }
 
 fn of<'a>(objects: &'a [Value], name: &str) -> Vec<&'a Value> {
@@ -69,31 +86,35 @@ fn flip(path: &Path, pos: u64) -> Result<()> {
 fn it_reads_what_a_broker_writes_and_finds_what_a_disk_changes() {
     scenario(&[Tool::Kcat], |stage| {
         let site = Site::new(stage)?;
-        let launch =
-            || Ok::<_, anyhow::Error>(site.broker()?.flag("--wal-file-bytes", WAL_FILE_BYTES));
-        let mut broker = launch()?.start()?;
+        let mut running = broker(&site)?;
         let line = "x".repeat(1_000);
         for batch in 0..4 {
             produce_lines(&site, &[&*line; RECORDS / 4].join("\n"))?;
             check_intact(stage, &format!("while it runs, {batch}"))?;
         }
+        until("files of every kind", PATIENCE, || {
+            let (_, objects) = dumped(stage, &[])?;
+            let sealed = of(&objects, "wal_end").iter().any(|end| end["sealed"] == true);
+            let has = |name| !of(&objects, name).is_empty();
+            Ok((sealed && has("checkpoint_end") && has("unit_end")).then_some(()))
+        })?;
         // A second life, after an end that nobody announced.
-        broker.kill()?;
+        running.kill()?;
         check_intact(stage, "after a kill")?;
-        let mut broker = launch()?.start()?;
+        let mut running = broker(&site)?;
         produce_lines(&site, "last")?;
-        broker.interrupt()?;
-        broker.wait(PATIENCE)?;
+        running.interrupt()?;
+        running.wait(PATIENCE)?;
         check_intact(stage, "after an orderly end")?;
 
         let (code, objects) = dumped(stage, &["--records"])?;
         ensure!(code == 0, "{:?}", of(&objects, "damage"));
         let mut values: Vec<_> = of(&objects, "record");
         values.retain(|record| record["value"] == *line);
-        let mut offsets: Vec<_> = values.iter().map(|record| record["offset"].as_u64()).collect();
-        offsets.sort_unstable();
-        offsets.dedup();
-        ensure!(offsets.len() == RECORDS, "{} of {RECORDS} records", offsets.len());
+        let place = |record: &&Value| (record["partition"].as_u64(), record["offset"].as_u64());
+        // A file and the unit that was made of it may both be there.
+        let places: BTreeSet<_> = values.iter().map(place).collect();
+        ensure!(places.len() == RECORDS, "{} of {RECORDS} records", places.len());
 
         let batches = of(&objects, "batch");
         let batch = batches.first().context("a batch")?;

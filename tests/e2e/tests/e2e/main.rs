@@ -2,8 +2,10 @@
 //! says what holds.
 
 mod bad_input;
+mod compaction;
 mod consumer_groups;
 mod device_batches;
+mod disk_full;
 mod firmware;
 mod idempotence;
 mod kafka_admin;
@@ -17,6 +19,8 @@ mod outage;
 mod settings;
 mod shutdown;
 mod spool_full;
+mod storage_damage;
+mod storage_kill;
 mod sync_faults;
 mod tail;
 mod up;

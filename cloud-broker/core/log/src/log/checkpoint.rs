@@ -16,6 +16,7 @@ use crate::checkpoint::{
 };
 use crate::ids::{FileNo, PartitionKey, SlotNo};
 use crate::job::CheckpointJob;
+use crate::mutant::{self, Mutant};
 use crate::partition::PartitionLog;
 use crate::settings::CHECKPOINT_FACTOR;
 use crate::store::CheckpointId;
@@ -210,10 +211,17 @@ impl Log {
     pub(super) fn build_checkpoint_if_durable(&mut self) {
         let through = self.durable_through;
         let checkpoints = &mut self.jobs.checkpoints;
-        let Some(Begun { through, writer }) =
-            checkpoints.begun.take_if(|begun| Some(begun.through) <= through)
-        else {
+        let Some(Begun { through, writer }) = checkpoints.begun.take_if(|begun| {
+            Some(begun.through) <= through || mutant::is(Mutant::CheckpointNotDurable)
+        }) else {
             return;
+        };
+        let writer = if mutant::is(Mutant::ProducersAhead) {
+            let mut writer = CheckpointWriter::new();
+            self.producers.export(&mut writer);
+            writer
+        } else {
+            writer
         };
         checkpoints.last_n += 1;
         let id = CheckpointId { incarnation: self.incarnation, n: checkpoints.last_n };
@@ -276,7 +284,10 @@ impl Log {
     /// `None` for a partition of which there is nothing to say.
     fn state_of(&self, key: PartitionKey, partition: &PartitionLog) -> Option<PartitionState> {
         let offsets = partition.offsets();
-        let streams: Vec<_> = self.streams.durable_of(key).collect();
+        let mut streams: Vec<_> = self.streams.durable_of(key).collect();
+        if mutant::is(Mutant::StreamsNotInCheckpoint) {
+            streams.clear();
+        }
         if offsets.high_watermark.0 == 0 && streams.is_empty() {
             return None;
         }

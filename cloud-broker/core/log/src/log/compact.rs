@@ -75,6 +75,9 @@ impl Log {
         partition: &PartitionLog,
         policy: CompactPolicy,
     ) -> Option<CompactJob> {
+        if self.jobs.unable.get(&key).is_some_and(|until| now.mono < *until) {
+            return None;
+        }
         let wall = self.retention_clock.now(now);
         let old_enough = |extent: &&Extent| age(wall, extent) >= policy.min_lag_ms;
         let extents = || partition.extents().iter().take_while(old_enough);

@@ -22,6 +22,12 @@ const RETRY_MS_MIN: u64 = 250;
 /// A lane rests no longer than this.
 const RETRY_MS_MAX: u64 = 30_000;
 
+/// A partition that could not be compacted, most likely because it is damaged, is left alone this long.
+const UNABLE_MS: u64 = 600_000;
+
+/// Numbers of units that a compaction may use up before it fails.
+const NUMBERS_PER_COMPACTION: u64 = 1 << 16;
+
 /// What a job's end has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {
@@ -46,6 +52,8 @@ pub(super) struct Jobs {
     /// The same for giving space back.
     may_free: bool,
     pub(super) compaction_tick: Compaction,
+    /// Partitions that could not be compacted, and until when they are left alone.
+    pub(super) unable: BTreeMap<PartitionKey, MonoMs>,
 }
 
 #[derive(Debug)]
@@ -88,8 +96,15 @@ enum Housekeeping {
 
 #[derive(Debug)]
 enum Compacting {
-    Compact(Vec<UnitId>),
+    Compact(Compacted),
     Rewrite(Rewriting),
+}
+
+/// What a compaction that runs reads.
+#[derive(Debug)]
+struct Compacted {
+    key: PartitionKey,
+    units: Vec<UnitId>,
 }
 
 impl Jobs {
@@ -129,7 +144,8 @@ impl Log {
             if let Some(job) = self.plan_compaction(now) {
                 let units: Vec<UnitId> = job.extents.iter().map(|(e, _)| e.unit).collect();
                 self.catalog.set_busy(&units, true);
-                self.jobs.compaction.running = Some(Compacting::Compact(units));
+                let compacted = Compacted { key: job.key, units };
+                self.jobs.compaction.running = Some(Compacting::Compact(compacted));
                 return Some(Job::Compact(job));
             }
         }
@@ -159,11 +175,12 @@ impl Log {
                 self.rewritten(&rewriting, &inputs, &made, damaged)
             }
             JobDone::Compacted { key, inputs, made, cleaned, next_horizon, damaged } => {
-                let Some(Compacting::Compact(units)) = self.jobs.compaction.succeeded() else {
+                let Some(Compacting::Compact(running)) = self.jobs.compaction.succeeded() else {
                     return Applied::default();
                 };
                 let rejected = self.compacted(key, &inputs, &made, (cleaned, next_horizon));
-                self.catalog.set_busy(&units, false);
+                self.catalog.set_busy(&running.units, false);
+                self.jobs.unable.remove(&key);
                 self.jobs.look_again();
                 Applied { damaged, rejected, checkpoint: None }
             }
@@ -189,7 +206,11 @@ impl Log {
             }
             Lane::Compaction => {
                 match self.jobs.compaction.running.take() {
-                    Some(Compacting::Compact(units)) => self.catalog.set_busy(&units, false),
+                    Some(Compacting::Compact(compacted)) => {
+                        self.catalog.set_busy(&compacted.units, false);
+                        self.catalog.skip_unit_numbers(NUMBERS_PER_COMPACTION);
+                        self.jobs.unable.insert(compacted.key, now.mono + UNABLE_MS);
+                    }
                     Some(Compacting::Rewrite(rewriting)) => {
                         self.catalog.set_busy(&rewriting.units, false);
                         self.catalog.skip_unit_numbers(rewriting.numbers_max);

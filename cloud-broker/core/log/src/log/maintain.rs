@@ -7,6 +7,7 @@ use super::compact::Compaction;
 use super::{Log, Now};
 use crate::extent::Extent;
 use crate::ids::{PartitionKey, TopicNo};
+use crate::mutant::{self, Mutant};
 use crate::partition::{PartitionLog, PartitionOffsets};
 use crate::policy::TopicPolicy;
 use crate::settings::IDLE_MARKER_MS;
@@ -97,6 +98,7 @@ impl Log {
         if awaited.is_some() {
             self.jobs.checkpoints.ask_for_log_start(key);
         }
+        let awaited = awaited.filter(|_| !mutant::is(Mutant::DeletionNotDurable));
         let answer_after = awaited.map(|n| CheckpointId { incarnation, n });
         Ok(RecordsDeleted { log_start, answer_after })
     }
@@ -141,7 +143,8 @@ impl Log {
                 self.maintenance.unmarked_since = Some(Unmarked::Since(now.mono));
             }
             Some(Unmarked::Since(since)) if now.mono - since >= IDLE_MARKER_MS => {
-                if self.slot_for_answer().is_none() && self.check_disk(0).is_ok() {
+                let is_due = !mutant::is(Mutant::MarkerNotWritten);
+                if is_due && self.slot_for_answer().is_none() && self.check_disk(0).is_ok() {
                     self.staging.push_marker(now.wall);
                     self.maintenance.unmarked_since = None;
                 }
@@ -153,6 +156,7 @@ impl Log {
     fn roll_if_old(&mut self, now: Now) {
         if let Some(file) = self.catalog.files.back()
             && self.place.is_open(file.file.file_no)
+            && !file.keys.is_empty()
             && self.in_flight.is_none()
         {
             let age = now.wall.0.saturating_sub(file.since.0);
@@ -203,8 +207,14 @@ impl Log {
 /// Where the partition begins once what has expired is gone, if anything has. Whole extents and runs go, from the front,
 /// each when all of it is too old, or when what is left behind it is enough.
 fn expires(partition: &PartitionLog, policy: &TopicPolicy, wall: UnixMs) -> Option<Offset> {
-    let extents = partition.extents().iter().map(|e: &Extent| (e.last, e.max_append_ms, e.bytes));
-    let runs = partition.runs().iter().map(|r| (r.last, r.append_ms, u64::from(r.len)));
+    let by_record = mutant::is(Mutant::RetentionByRecordTime);
+    let extents = partition.extents().iter().map(|e: &Extent| {
+        (e.last, if by_record { e.max_timestamp } else { e.max_append_ms }, e.bytes)
+    });
+    let runs = partition
+        .runs()
+        .iter()
+        .map(|r| (r.last, if by_record { r.max_timestamp } else { r.append_ms }, u64::from(r.len)));
     let mut left = partition.bytes();
     let mut log_start = None;
     for (last, append_ms, bytes) in extents.chain(runs) {

@@ -9,7 +9,14 @@ use super::{Log, Now};
 use crate::catalog::Unit;
 use crate::ids::{PartitionKey, UnitId};
 use crate::job::{Damage, LiveExtent, Made, RewriteJob};
-use crate::unit::UnitMeta;
+use crate::unit::{UnitKind, UnitMeta};
+
+/// So many small units are copied into one. Without that a broker with little to write would have one more each day, and each
+/// costs memory for every partition in it.
+const SMALL_UNITS: usize = 16;
+
+/// A unit is small if it takes up less than this part of a whole one.
+const SMALL_PART: u64 = 8;
 
 /// Units that one job copies.
 const INPUTS_MAX: usize = 256;
@@ -94,6 +101,14 @@ impl Log {
                     inputs.push(unit.meta);
                 }
             }
+        }
+        let is_small = |unit: &&Unit| {
+            unit.meta.kind == UnitKind::Evacuated
+                && unit.meta.entries_off < self.settings.unit_bytes / SMALL_PART
+        };
+        let small = || self.catalog.units().filter(may).filter(is_small);
+        if inputs.is_empty() && small().count() >= SMALL_UNITS {
+            inputs.extend(small().take(INPUTS_MAX).map(|unit| unit.meta));
         }
         inputs
     }

@@ -14,6 +14,7 @@ use crate::mutant::{self, Mutant};
 use crate::partition::PartitionLog;
 use crate::producer::Producers;
 use crate::store::{CheckpointId, CheckpointStore, UnitStore};
+use crate::unit::UnitTable;
 use crate::uplink_stream::{UplinkStream, UplinkStreams};
 
 /// The log as a checkpoint tells of it, or an empty one.
@@ -32,6 +33,8 @@ pub(super) struct Base {
     /// The WAL files from which on replay reads.
     pub(super) files: Vec<WalFileLen>,
     pub(super) orphans: Vec<UnitId>,
+    /// The file in which replay begins, if it has a table behind its last slot already.
+    pub(super) sealed: Option<FileNo>,
 }
 
 /// What lies in the store.
@@ -105,6 +108,12 @@ impl Base {
             && let Some(damaged) = base.damaged.first()
         {
             return Err(RecoveryError::NoCheckpoint(*damaged));
+        }
+        if let Some(head) = &base.head {
+            let file_no = head.replay.file_no;
+            let len = holdings.len_of(UnitId::Wal(file_no)).unwrap_or(0);
+            let table = UnitTable::read(store, UnitId::Wal(file_no), len);
+            base.sealed = table.is_ok().then_some(file_no);
         }
         base.sort_out(&holdings, older.as_ref());
         Ok(base)
@@ -182,9 +191,11 @@ impl Base {
             if by_newest.contains(&id) {
                 continue;
             }
-            if by_older.contains(&id) || is_replayed_by_older {
+            let by_older = &by_older;
+            let is_forgotten = mutant::is(Mutant::OlderCheckpointForgottenAtStart);
+            if !is_forgotten && (by_older.contains(&id) || is_replayed_by_older) {
                 self.catalog.restore_dead(id, len, n_of_older);
-            } else {
+            } else if !mutant::is(Mutant::OrphansKept) {
                 self.orphans.push(id);
             }
         }

@@ -16,5 +16,6 @@ mod producers;
 mod reads;
 mod retention;
 mod units;
+mod upkeep;
 mod uplink;
 mod world;

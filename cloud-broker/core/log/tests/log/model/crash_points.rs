@@ -29,7 +29,7 @@ const ENDS: &[(Death, After)] = &[
     (Death::FailedSync, After::Some(3)),
 ];
 
-fn send(part: u64, from: From, bytes: usize) -> Op {
+pub(super) fn send(part: u64, from: From, bytes: usize) -> Op {
     Op::Send { part, from, records: 2, bytes, timestamp: 500 }
 }
 

@@ -14,8 +14,8 @@ use broker_log::{
 };
 
 use super::book::Part;
-use super::crash_points::script;
-use super::op::Op;
+use super::crash_points::{script, send};
+use super::op::{From, Op};
 use super::world::{World, tiny};
 use crate::batches::{Rng, split};
 
@@ -44,9 +44,20 @@ fn world() -> World {
     for op in &ops {
         world.step(*op).unwrap();
     }
+    world.die();
+    world.open().unwrap();
+    // No checkpoint has what comes now.
+    for round in 0..4 {
+        for part in 0..3 {
+            world.step(send(part, [From::Plain, From::Uplink(1)][round % 2], 2_000)).unwrap();
+        }
+        world.commit().unwrap();
+    }
     // The last slot with batches is followed by one that says so.
     world.commit().unwrap();
-    world.step(Op::Pass { ms: 1_100 }).unwrap();
+    for ms in [0, 1_100] {
+        world.step(Op::Pass { ms }).unwrap();
+    }
     world.commit().unwrap();
     world.check_everything();
     world

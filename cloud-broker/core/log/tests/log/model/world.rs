@@ -15,8 +15,8 @@ use wire::time::{MonoMs, UnixMs};
 use broker_log::sim_disk::{self, DiskError, SimDisk};
 use broker_log::store::CheckpointId;
 use broker_log::{
-    Damage, Log, LogSettings, Now, PartitionKey, ReadPlan, RecoveryError, Room, SlotToWrite,
-    TopicNo, TopicPolicy,
+    Log, LogSettings, Now, PartitionKey, ReadPlan, RecoveryError, Room, SlotToWrite, TopicNo,
+    TopicPolicy,
 };
 
 use super::book::{Book, Part, Topic};
@@ -82,8 +82,6 @@ pub struct World {
     pub turned_away: usize,
     /// Bytes of the disk.
     space_max: Option<u64>,
-    /// What jobs found damaged.
-    pub damage: Vec<Damage>,
     trace: u64,
     lines: Option<Vec<String>>,
 }
@@ -114,7 +112,6 @@ impl World {
             names: 0,
             turned_away: 0,
             space_max: None,
-            damage: Vec::new(),
             trace: 0xcbf2_9ce4_8422_2325,
             lines: settings::number("CULVERT_LOG_TRACE").map(|_| Vec::new()),
         }

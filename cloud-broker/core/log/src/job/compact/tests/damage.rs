@@ -141,6 +141,18 @@ fn batches_that_are_odd_stay_and_supersede_nothing() {
 }
 
 #[test]
+fn an_odd_batch_goes_with_what_is_deleted() {
+    let mut world = World::new();
+    let odd = world.batch(&[(Some("a"), Some("1")), (Some("b"), Some("1"))]);
+    let odd = forged(odd, |batch| batch[HEADER_BYTES] += 2);
+    let next = world.batch(&[(Some("c"), Some("1"))]);
+    world.append_built(&[odd, next]);
+    world.log_start = 2;
+    world.compact();
+    assert_eq!(world.batches(), [(2, 2, 1)]);
+}
+
+#[test]
 fn no_tombstone_goes_that_may_have_a_value_in_a_transaction() {
     let mut world = World::new();
     world.policy.delete_retention_ms = 0;

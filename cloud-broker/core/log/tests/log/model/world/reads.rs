@@ -80,6 +80,8 @@ impl World {
         let bytes = self.log().partition_bytes(key).unwrap();
         let least = self.book.parts[&key].bytes_from(offsets.log_start.0);
         assert!(bytes >= least, "{key:?}: {bytes} bytes of {least}");
+        let is_empty = offsets.log_start == offsets.high_watermark;
+        assert!(!is_empty || bytes == 0, "{key:?}: {bytes} bytes are left of nothing");
     }
 
     pub fn check_everything(&mut self) {

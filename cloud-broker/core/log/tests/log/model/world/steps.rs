@@ -52,7 +52,10 @@ impl World {
             Op::TakeJob => {
                 self.take_job();
             }
-            Op::WallJumps { ms } => self.maintain(ms),
+            Op::WallJumps { ms } => {
+                self.truth += 600;
+                self.maintain(ms);
+            }
             Op::Write => self.write()?,
         }
         Ok(())
