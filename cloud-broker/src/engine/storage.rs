@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::log_events::LogReports;
 use super::sync_watch::{SyncWatch, Verdict};
-use super::{Driver, EngineGone};
+use super::{Driver, End, EngineGone};
 use crate::cold_reader::ColdReader;
 use crate::config::StorageSettings;
 use crate::job_threads::{JobReport, JobThreads};
@@ -22,6 +22,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long threads may take to end once there is nothing more to do.
 const THREADS_END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same after a failure: the disk may hang.
+const THREADS_FAILED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often the metrics of what is stored are renewed.
 const USAGE_INTERVAL: Duration = Duration::from_secs(10);
@@ -73,9 +76,13 @@ impl LogThreads {
     }
 
     /// Ends all threads, which takes as long as the disk takes for what they have in hand.
-    pub(super) async fn end(self) {
+    pub(super) async fn end(self, end: End) {
+        let at_most = match end {
+            End::Failed => THREADS_FAILED_TIMEOUT,
+            End::Idle => THREADS_END_TIMEOUT,
+        };
         let ending = tokio::task::spawn_blocking(move || drop(self));
-        if tokio::time::timeout(THREADS_END_TIMEOUT, ending).await.is_err() {
+        if tokio::time::timeout(at_most, ending).await.is_err() {
             tracing::warn!("the disk does not finish what it was given; ending without it");
         }
     }
@@ -158,10 +165,20 @@ impl Driver {
             | JobDone::Rewritten { .. }
             | JobDone::Sealed(_) => {}
         }
-        let clock = self.engine.clock;
+        let (clock, kind) = (self.engine.clock, report.kind);
         let broker = &mut self.engine.broker;
-        for damage in broker.job_done(clock.mono(), clock.wall(), report.done, &mut self.effects) {
+        let applied = broker.job_done(clock.mono(), clock.wall(), report.done, &mut self.effects);
+        for damage in applied.damaged {
             self.engine.log.reader.report(&damage);
+        }
+        for key in applied.rejected {
+            let (topic_no, partition) = (key.topic_no.0, key.partition.0);
+            tracing::error!(
+                topic_no,
+                partition,
+                kind,
+                "the result of a job does not fit; nothing is lost"
+            );
         }
     }
 
