@@ -54,6 +54,9 @@ pub(super) fn run(seed: u64) -> u64 {
         if power {
             world.disk.lose_power(&mut || rng.below(2) == 0);
         }
+        if rng.below(5) == 0 {
+            world.rot_newest_checkpoint(rng.next());
+        }
     }
     while world.open().is_err() {
         world.die();

@@ -12,7 +12,7 @@ use wire::ids::Incarnation;
 use wire::offset::Offset;
 use wire::time::{MonoMs, UnixMs};
 
-use broker_log::sim_disk::{self, DiskError, SimDisk};
+use broker_log::sim_disk::{self, DiskError, FileName, SimDisk};
 use broker_log::store::CheckpointId;
 use broker_log::{
     Log, LogSettings, Now, PartitionKey, ReadPlan, RecoveryError, Room, SlotToWrite, TopicNo,
@@ -217,6 +217,25 @@ impl World {
         self.space_max = bytes_max;
         self.disk.set_space(bytes_max);
         if self.log.is_some() { self.look_at_room() } else { Ok(()) }
+    }
+
+    /// The newest checkpoint rots, if there is another one. What was deleted since that one was made may come back.
+    pub fn rot_newest_checkpoint(&mut self, at: u64) {
+        let is_checkpoint = |name: &FileName| matches!(name, FileName::Checkpoint(_));
+        let mut checkpoints: Vec<FileName> =
+            self.disk.names().into_iter().filter(is_checkpoint).collect();
+        checkpoints.sort_by_key(|name| match name {
+            FileName::Checkpoint(id) => id.n,
+            _ => 0,
+        });
+        if let [.., _, newest] = checkpoints[..] {
+            let len = self.disk.content(newest).map_or(1, |bytes| bytes.len() as u64);
+            self.disk.flip(newest, (at % len) as usize, 4);
+            for part in self.book.parts.values_mut() {
+                part.deleted = 0;
+            }
+            self.note(format_args!("{newest:?} rots"));
+        }
     }
 
     /// Says how much space there is.
