@@ -74,7 +74,6 @@ impl Part {
 /// One topic.
 #[derive(Debug, Clone)]
 pub struct Topic {
-    pub partitions: u32,
     pub policy: TopicPolicy,
 }
 

@@ -90,7 +90,7 @@ impl World {
     pub fn new(settings: LogSettings) -> Self {
         let mut book = Book::default();
         for (no, partitions) in [(0, 2), (1, 2)] {
-            book.topics.insert(no, Topic { partitions, policy: TopicPolicy::default() });
+            book.topics.insert(no, Topic { policy: TopicPolicy::default() });
             for partition in 0..partitions {
                 book.parts.insert(key(no, partition), Part::default());
             }
@@ -120,10 +120,6 @@ impl World {
     /// What has happened, as one number.
     pub fn trace(&self) -> u64 {
         self.trace
-    }
-
-    pub fn is_up(&self) -> bool {
-        self.log.is_some()
     }
 
     pub fn log(&self) -> &Log {
@@ -264,7 +260,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         for line in self.lines.iter().flatten() {
-            println!("{line}");
+            eprintln!("{line}");
         }
     }
 }

@@ -177,7 +177,7 @@ impl World {
         }
         let no = self.next_topic;
         self.next_topic += 1;
-        self.book.topics.insert(no, Topic { partitions, policy: TopicPolicy::default() });
+        self.book.topics.insert(no, Topic { policy: TopicPolicy::default() });
         for partition in 0..partitions {
             let key = key(no, partition);
             assert_eq!(self.log().offsets(key), None, "a number is used once");
