@@ -46,6 +46,7 @@ fn repeated_by<T>(seed: u64, run: impl FnOnce() -> T) -> T {
 pub(super) fn run(seed: u64) -> u64 {
     let mut rng = Rng(seed);
     let mut world = World::new(tiny());
+    world.compact_odd_topics();
     for _ in 0..LIVES {
         let ended = live(&mut world, &mut rng);
         let power = rng.below(3) > 0;

@@ -1,5 +1,6 @@
 //! A broker's log on the simulated disk, with its clients, and the book that it is compared with at every step.
 
+mod compacted;
 mod jobs;
 mod reads;
 mod sends;
@@ -80,6 +81,8 @@ pub struct World {
     names: u64,
     /// Appends that the log turned away for now.
     pub turned_away: usize,
+    /// Whether topics with odd numbers are compacted.
+    compacts: bool,
     /// Bytes of the disk.
     space_max: Option<u64>,
     trace: u64,
@@ -111,9 +114,20 @@ impl World {
             next_topic: 2,
             names: 0,
             turned_away: 0,
+            compacts: false,
             space_max: None,
             trace: 0xcbf2_9ce4_8422_2325,
             lines: settings::number("CULVERT_LOG_TRACE").map(|_| Vec::new()),
+        }
+    }
+
+    /// Topics with odd numbers are compacted by key from now on.
+    pub fn compact_odd_topics(&mut self) {
+        self.compacts = true;
+        for (topic_no, topic) in &mut self.book.topics {
+            if topic_no % 2 == 1 {
+                topic.policy = compacted::policy(0);
+            }
         }
     }
 
