@@ -136,6 +136,14 @@ impl SimDisk {
         RefMut::map(self.state.borrow_mut(), |state| state.damage(name))
     }
 
+    /// Bits of one byte of a file rot, for good.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn flip(&mut self, name: FileName, at: usize, bits: u8) {
+        self.state.borrow_mut().flip(name, at, bits);
+    }
+
     /// The files that exist, in the order of their names.
     #[must_use]
     pub fn names(&self) -> Vec<FileName> {

@@ -112,6 +112,10 @@ impl State {
         self.inode_mut(name).expect("a test damages what exists").damage()
     }
 
+    pub(super) fn flip(&mut self, name: FileName, at: usize, bits: u8) {
+        self.inode_mut(name).expect("a test damages what exists").flip(at, bits);
+    }
+
     pub(super) fn put(&mut self, name: FileName, bytes: Vec<u8>) {
         let inode = self.add(Inode::durable(bytes));
         self.names.insert(name, inode);

@@ -18,6 +18,13 @@ pub enum By {
     Uplink(UplinkStream, StreamState),
 }
 
+/// The key of a record in a compacted topic, and whether it says that the key is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyOf {
+    pub key: u8,
+    pub is_tombstone: bool,
+}
+
 /// A batch that the log has given offsets to.
 #[derive(Debug, Clone)]
 pub struct Sent {
@@ -34,6 +41,8 @@ pub struct Sent {
     pub slot_no: SlotNo,
     pub acked: bool,
     pub by: By,
+    /// Its records, in a compacted topic.
+    pub records: Vec<KeyOf>,
 }
 
 /// One partition.
@@ -74,7 +83,6 @@ impl Part {
 /// One topic.
 #[derive(Debug, Clone)]
 pub struct Topic {
-    pub partitions: u32,
     pub policy: TopicPolicy,
 }
 
@@ -86,6 +94,28 @@ pub struct Book {
 }
 
 impl Book {
+    /// Whether a partition is compacted by key.
+    pub fn is_compacted(&self, key: PartitionKey) -> bool {
+        self.topics.get(&key.topic_no.0).is_some_and(|topic| topic.policy.compact.is_some())
+    }
+
+    /// The record that was sent to a compacted partition and has this offset.
+    pub fn record_at(&self, key: PartitionKey, offset: i64) -> Option<KeyOf> {
+        let sent = self.parts[&key].readable_from(offset).next()?;
+        sent.records.get((offset - sent.base) as usize).copied()
+    }
+
+    /// The records of a compacted partition from an offset on that are known to be durable.
+    pub fn records_from(
+        &self,
+        key: PartitionKey,
+        offset: i64,
+    ) -> impl Iterator<Item = (i64, KeyOf)> {
+        let sent = self.parts[&key].readable_from(offset);
+        let records = sent.flat_map(|sent| (sent.base..).zip(sent.records.iter().copied()));
+        records.filter(move |(at, _)| *at >= offset)
+    }
+
     pub fn keys(&self) -> Vec<PartitionKey> {
         self.parts.keys().copied().collect()
     }

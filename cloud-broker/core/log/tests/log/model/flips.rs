@@ -16,11 +16,12 @@ use broker_log::{
 use super::book::Part;
 use super::crash_points::{script, send};
 use super::op::{From, Op};
+use super::settings;
 use super::world::{World, tiny};
 use crate::batches::{Rng, split};
 
 /// One of so many bytes of a file is damaged, but for both ends, where all are.
-const STRIDE: usize = 211;
+const STRIDE_DEFAULT: u64 = 211;
 
 /// Bytes at the ends of a file that are all damaged, one by one.
 const ENDS: usize = 80;
@@ -68,12 +69,13 @@ pub(super) fn a_flipped_bit_is_found_or_changes_nothing() {
     let world = world();
     let mut outcomes: BTreeMap<(&str, Outcome), usize> = BTreeMap::new();
     let mut rng = Rng(3);
+    let stride = settings::number("CULVERT_LOG_FLIP_STRIDE").unwrap_or(STRIDE_DEFAULT);
     for name in world.disk.names() {
         let len = world.disk.content(name).unwrap().len();
         let ends = (0..len).filter(|at| *at < ENDS || at + ENDS >= len);
-        let offset = rng.below(STRIDE as u64) as usize;
+        let offset = rng.below(stride) as usize;
         let table = table_of(&world.disk, name, len as u64);
-        for at in ends.chain((ENDS + offset..len).step_by(STRIDE)) {
+        for at in ends.chain((ENDS + offset..len).step_by(stride as usize)) {
             let mut disk = world.disk.clone();
             disk.damage(name)[at] ^= 1 << rng.below(8);
             let at = at as u64;
