@@ -17,7 +17,6 @@ const KAFKA_STORAGE_ERROR: i16 = 56;
 fn small_files() -> Broker {
     let mut broker = Broker::prepared();
     let storage = &mut broker.settings.storage;
-    storage.disk_free_floor_bytes = Some(0);
     storage.log.wal_file_bytes = 256 << 10;
     storage.log.checkpoint_bytes_min = 1 << 20;
     storage.log.space_checkpoint_ms = 50;
