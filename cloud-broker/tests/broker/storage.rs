@@ -117,6 +117,25 @@ async fn a_folder_without_checkpoints_is_replayed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_left_is_removed_at_the_next_start() {
+    let mut broker = small_files();
+    broker.go().await.unwrap();
+    broker.kafka().await.make_topic("t").await;
+    broker.stop().await;
+    let data = broker.settings.data_dir.clone();
+    let left = ["unit/00000000000000ff.unit", "unit/0000000000000100.unit.tmp", "wal/a.wal.tmp"]
+        .map(|name| data.join(name));
+    for path in &left {
+        std::fs::write(path, b"half made").unwrap();
+    }
+    broker.go().await.unwrap();
+    for path in &left {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_topic_gives_its_space_back() {
     let mut broker = small_files();
     broker.go().await.unwrap();
