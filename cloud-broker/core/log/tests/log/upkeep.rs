@@ -1,7 +1,7 @@
 //! What the engine does as time goes by: markers, old files, sparse and small units, compaction, space.
 
 use broker_log::plain_records::PlainRecords;
-use broker_log::sim_disk::FileName;
+use broker_log::sim_disk::{FileName, Trouble};
 use broker_log::{
     AppendError, CompactPolicy, CorruptionKind, Damage, FileNo, FirstBatch, Job, JobDone, Lane,
     LogSettings, PartitionKey, RecoveryError, Room, TopicNo, TopicPolicy, UnitId, recover,
@@ -386,6 +386,7 @@ fn run_failing(world: &mut World, fails: impl Fn(&Job) -> bool) -> (Vec<Job>, us
         }
         world.pass(1_000);
         world.maintain();
+        flush(&mut world.log, &mut world.disk);
     }
     (done, failed)
 }
@@ -397,8 +398,8 @@ fn a_file_that_cannot_be_sealed_holds_up_neither_checkpoints_nor_space() {
     world.settle();
     world.give_back();
     let before = world.disk.used();
-    world.append(20, 2_500);
     let end = world.log.offsets(a()).unwrap().high_watermark;
+    world.append(12, 2_500);
     world.log.remove_topic(TopicNo(1));
     world.keys.truncate(1);
     let deleted = world.log.delete_records(a(), end).unwrap();
@@ -417,13 +418,42 @@ fn a_file_that_cannot_be_sealed_holds_up_neither_checkpoints_nor_space() {
 }
 
 #[test]
+fn one_unit_that_cannot_be_given_back_does_not_keep_the_others() {
+    let mut world = World::new(settings(), &[a(), key(1, 0)]);
+    world.append(60, 2_500);
+    world.settle();
+    world.log.remove_topic(TopicNo(0));
+    world.log.remove_topic(TopicNo(1));
+    let before = world.usage();
+    assert!(before.units + before.dead_units > 3, "{before:?}");
+    for _ in 0..2 {
+        world.log.request_checkpoint();
+        flush(&mut world.log, &mut world.disk);
+        for _ in 0..10 {
+            while let Some(job) = world.log.take_job(world.now) {
+                if matches!(job, Job::Free(_)) {
+                    // The same one each time.
+                    world.disk.fail_after(0, Trouble::Io);
+                }
+                let done = world.run(job);
+                world.log.job_done(world.now, done);
+            }
+            world.pass(60_000);
+            world.maintain();
+        }
+    }
+    let after = world.usage();
+    assert!(after.units + after.dead_units <= 2, "{after:?}");
+}
+
+#[test]
 fn units_that_cannot_be_copied_do_not_hold_up_compaction() {
     let eager = LogSettings { l0_bytes_max: 0, rewrite_bytes_min: 1, ..settings() };
     let mut world = compacted_topic_with(eager);
     put(&mut world, 200);
     world.maintain();
     let (done, failed) = run_failing(&mut world, |job| matches!(job, Job::Rewrite(_)));
-    assert!(failed > 1);
+    assert!(failed > 0);
     assert!(done.iter().any(|job| matches!(job, Job::Compact(_))));
     assert!(batches(&mut world).len() < 60);
 }
