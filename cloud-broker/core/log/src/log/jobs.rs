@@ -135,6 +135,7 @@ impl Log {
     pub fn take_job(&mut self, now: Now) -> Option<Job> {
         // Nothing is touched before this life has its OPEN: it might still turn out to be no life at all.
         self.durable_through?;
+        self.build_checkpoint_if_durable();
         self.begin_checkpoint_if_due(now);
         if self.jobs.housekeeping.is_free(now)
             && let Some((running, job)) = self.plan_housekeeping()
