@@ -200,7 +200,11 @@ impl Log {
                 };
                 let rejected = self.compacted(key, &inputs, &made, (cleaned, next_horizon));
                 self.catalog.set_busy(&running.units, false);
-                self.jobs.unable.remove(&key);
+                if rejected.is_empty() {
+                    self.jobs.unable.remove(&key);
+                } else {
+                    self.jobs.unable.insert(key, now.mono + UNABLE_MS);
+                }
                 self.jobs.look_again();
                 Applied { damaged, rejected, checkpoint: None }
             }

@@ -279,6 +279,40 @@ fn a_dirty_partition_is_compacted_and_a_clean_one_left_alone() {
 }
 
 #[test]
+fn a_log_that_begins_where_compaction_left_nothing_can_be_copied() {
+    let mut world = compacted_topic();
+    let one = |world: &mut World, name: &[u8]| {
+        world.log.append(world.now.wall, a(), keyed(name, &[7; 3_000])).unwrap();
+        flush(&mut world.log, &mut world.disk);
+    };
+    for i in 0..120 {
+        one(&mut world, &[i]);
+    }
+    world.settle();
+    world.pass(30 * 86_400_000);
+    one(&mut world, b"stays");
+    put(&mut world, 100);
+    world.settle();
+    world.maintain();
+    world.settle();
+    let left = batches(&mut world);
+    assert!(left.contains(&(120, 120)) && !left.contains(&(122, 122)), "{left:?}");
+    // Now most of the unit is dead, and what is left of it begins with nothing.
+    world.log.delete_records(a(), Offset(122)).unwrap();
+    world.pass(1_000);
+    world.maintain();
+    let mut rewritten = 0;
+    while let Some(job) = world.log.take_job(world.now) {
+        rewritten += usize::from(matches!(job, Job::Rewrite(_)));
+        let done = world.run(job);
+        assert_eq!(world.log.job_done(world.now, done).rejected, []);
+    }
+    assert_eq!(rewritten, 1);
+    let behind: Vec<_> = left.into_iter().filter(|(base, _)| *base > 122).collect();
+    assert_eq!(batches(&mut world), behind);
+}
+
+#[test]
 fn a_partition_that_cannot_be_compacted_is_left_alone_for_a_while() {
     let mut world = compacted_topic();
     put(&mut world, 200);
