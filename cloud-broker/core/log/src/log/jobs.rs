@@ -136,11 +136,16 @@ impl Log {
         // Nothing is touched before this life has its OPEN: it might still turn out to be no life at all.
         self.durable_through?;
         self.begin_checkpoint_if_due(now);
-        if self.jobs.housekeeping.is_free(now)
-            && let Some((running, job)) = self.plan_housekeeping()
-        {
-            self.jobs.housekeeping.running = Some(running);
-            return Some(job);
+        if self.jobs.housekeeping.is_free(now) {
+            let planned = self.plan_housekeeping().or_else(|| {
+                // A checkpoint that waited for a file to be sealed may go ahead: files without records were just dropped.
+                self.begin_checkpoint_if_due(now);
+                self.plan_housekeeping()
+            });
+            if let Some((running, job)) = planned {
+                self.jobs.housekeeping.running = Some(running);
+                return Some(job);
+            }
         }
         if !self.jobs.compaction.is_free(now) {
             return None;

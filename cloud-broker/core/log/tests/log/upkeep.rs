@@ -452,6 +452,19 @@ fn a_file_that_cannot_be_sealed_holds_up_neither_checkpoints_nor_space() {
 }
 
 #[test]
+fn a_checkpoint_does_not_wait_for_the_next_event_because_of_a_file_without_records() {
+    let mut world = World::new(settings(), &[a()]);
+    world.append(2, 500);
+    world.restart();
+    world.settle();
+    // Now the last file of the life before has nothing but its OPEN.
+    world.restart();
+    world.log.request_checkpoint();
+    world.settle();
+    assert!(world.log.is_settled());
+}
+
+#[test]
 fn one_unit_that_cannot_be_given_back_does_not_keep_the_others() {
     let mut world = World::new(settings(), &[a(), key(1, 0)]);
     world.append(60, 2_500);
