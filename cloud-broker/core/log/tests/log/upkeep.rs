@@ -279,6 +279,28 @@ fn a_dirty_partition_is_compacted_and_a_clean_one_left_alone() {
 }
 
 #[test]
+fn the_last_of_many_partitions_is_compacted_on_an_idle_broker_too() {
+    let mut world = compacted_topic();
+    let last = key(0, 1_499);
+    for partition in 0..1_500 {
+        world.log.register_partition(key(0, partition)).unwrap();
+    }
+    for _ in 0..60 {
+        world.log.append(world.now.wall, last, keyed(b"same", &[7; 3_000])).unwrap();
+        flush(&mut world.log, &mut world.disk);
+    }
+    world.settle();
+    let before = world.log.partition_bytes(last).unwrap();
+    // Nothing happens but maintenance, and after each the engine is asked for jobs until it has none.
+    for _ in 0..3 {
+        world.pass(1_000);
+        world.maintain();
+        world.settle();
+    }
+    assert!(world.log.partition_bytes(last).unwrap() < before / 2);
+}
+
+#[test]
 fn a_log_that_begins_where_compaction_left_nothing_can_be_copied() {
     let mut world = compacted_topic();
     let one = |world: &mut World, name: &[u8]| {
