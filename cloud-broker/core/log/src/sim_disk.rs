@@ -144,6 +144,11 @@ impl SimDisk {
         self.state.borrow_mut().flip(name, at, bits);
     }
 
+    /// From now on reads of this file fail, and of no other one.
+    pub fn set_unreadable(&mut self, name: Option<FileName>) {
+        self.state.borrow_mut().unreadable = name;
+    }
+
     /// The files that exist, in the order of their names.
     #[must_use]
     pub fn names(&self) -> Vec<FileName> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use wire::offset::{LeaderEpoch, Offset};
 use wire::uplink::StreamState;
 
 use broker_log::{PartitionKey, PartitionOffsets, SlotNo, TopicPolicy, UplinkStream};
@@ -41,6 +42,8 @@ pub struct Sent {
     pub slot_no: SlotNo,
     pub acked: bool,
     pub by: By,
+    /// The leader epoch of the life that took it.
+    pub epoch: LeaderEpoch,
     /// Its records, in a compacted topic.
     pub records: Vec<KeyOf>,
 }
@@ -72,6 +75,22 @@ impl Part {
     pub fn readable_from(&self, offset: i64) -> impl Iterator<Item = &Sent> {
         let first = self.sent.partition_point(|sent| sent.last < offset);
         self.sent[first..].iter().filter(|sent| sent.acked)
+    }
+
+    /// Where each leader epoch begins that is still to be known.
+    pub fn epochs(&self) -> Vec<(LeaderEpoch, Offset)> {
+        let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
+        for sent in self.sent.iter().filter(|sent| sent.acked) {
+            if epochs.last().is_none_or(|(epoch, _)| *epoch != sent.epoch) {
+                epochs.push((sent.epoch, Offset(sent.base)));
+            }
+        }
+        let over = epochs.partition_point(|(_, start)| start.0 <= self.start);
+        epochs.drain(..over.saturating_sub(1));
+        if let Some(first) = epochs.first_mut() {
+            first.1 = first.1.max(Offset(self.start));
+        }
+        epochs
     }
 
     /// Bytes of the batches from `offset` on.

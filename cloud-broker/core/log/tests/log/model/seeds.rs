@@ -64,6 +64,9 @@ pub(super) fn run(seed: u64) -> u64 {
     }
     world.settle().unwrap();
     world.check_everything();
+    world.let_all_expire();
+    world.settle().unwrap();
+    world.check_nothing_but_keys_is_left();
     world.trace()
 }
 

@@ -189,6 +189,8 @@ impl World {
             log.set_policy(TopicNo(*topic_no), topic.policy);
         }
         assert!(log.next_topic_no().0 >= self.greatest_stored_topic());
+        let stored = self.book.parts.values().filter_map(|part| part.sent.last());
+        assert!(stored.map(|sent| sent.epoch).max() < Some(log.leader_epoch()), "epochs go on");
         self.log = Some(log);
         let life = self.lives;
         self.note(format_args!("life {life} begins"));

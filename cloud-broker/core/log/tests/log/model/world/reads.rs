@@ -77,6 +77,12 @@ impl World {
         let part = &self.book.parts[&key];
         assert_eq!(offsets.high_watermark.0, part.acked_end(), "{key:?}: the high watermark");
         assert_eq!(offsets.log_start.0, part.start, "{key:?}: the log start");
+        // An epoch may be known of which nothing is left.
+        let mut epochs = self.log().epochs(key).to_vec();
+        epochs.reverse();
+        epochs.dedup_by_key(|(_, start)| *start);
+        epochs.reverse();
+        assert_eq!(epochs, part.epochs(), "{key:?}: where leader epochs begin");
         if self.book.is_compacted(key) {
             self.check_compacted(key);
             return;

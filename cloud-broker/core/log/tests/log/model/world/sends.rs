@@ -122,6 +122,7 @@ impl World {
     fn sent(&mut self, key: PartitionKey, batch: Bytes, appended: Appended, shape: Shape, by: By) {
         let appended_at = self.truth;
         let records = self.keys_in(key, &batch);
+        let epoch = self.log().leader_epoch();
         let part = self.book.parts.get_mut(&key).unwrap();
         let base = appended.base_offset.0;
         assert_eq!(base, part.end(), "{key:?}: offsets are dense");
@@ -135,6 +136,7 @@ impl World {
             slot_no: appended.slot_no,
             acked: false,
             by,
+            epoch,
             records,
         });
         let slot = appended.slot_no;

@@ -139,6 +139,28 @@ impl World {
         }
     }
 
+    /// Every topic but the compacted ones keeps its records for a minute; hours go by.
+    pub fn let_all_expire(&mut self) {
+        for (topic_no, topic) in &mut self.book.topics {
+            if topic.policy.compact.is_none() {
+                topic.policy.retention_ms = Some(60_000);
+                self.log.as_mut().unwrap().set_policy(TopicNo(*topic_no), topic.policy);
+            }
+        }
+        for _ in 0..30 {
+            self.pass(300_000);
+        }
+    }
+
+    pub fn check_nothing_but_keys_is_left(&mut self) {
+        self.check_everything();
+        for key in self.book.keys() {
+            let offsets = self.log().offsets(key).unwrap();
+            let is_empty = offsets.log_start == offsets.high_watermark;
+            assert!(is_empty || self.book.is_compacted(key), "{key:?}: {offsets:?} is left");
+        }
+    }
+
     /// What retention dropped was old enough, or too much.
     fn check_retention(&mut self, key: PartitionKey, start: i64) {
         let policy = self.book.topics[&key.topic_no.0].policy;
