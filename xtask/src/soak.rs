@@ -12,7 +12,8 @@ const STALE_CASES_PER_SEED: u64 = 50;
 pub fn run_seeds(seeds: u64, from: u64) -> Result<()> {
     let stale_cases = seeds.saturating_mul(STALE_CASES_PER_SEED).to_string();
     let (seeds, from) = (seeds.to_string(), from.to_string());
-    let mut log = cargo(&["test", "--release", "--package", "broker-log", "--test", "log", "model"]);
+    let mut log =
+        cargo(&["test", "--release", "--package", "broker-log", "--test", "log", "model"]);
     log.env("CULVERT_LOG_SEEDS", &seeds).env("CULVERT_LOG_SEEDS_FROM", &from);
     log.env("CULVERT_LOG_STALE_CASES", stale_cases).env("CULVERT_LOG_FLIP_STRIDE", "7");
     run(log)?;

@@ -14,7 +14,7 @@ use super::{Driver, End, EngineGone};
 use crate::cold_reader::ColdReader;
 use crate::config::StorageSettings;
 use crate::job_threads::{JobReport, JobThreads};
-use crate::log_folder::{SpaceKeeper, WalEvent, WalWriter};
+use crate::log_folder::{SpaceKeeper, SpaceReport, WalEvent, WalWriter};
 use crate::metrics;
 
 /// How long the last checkpoint may take. Without it the next start replays what it lacks.
@@ -92,7 +92,7 @@ impl LogThreads {
 #[derive(Debug)]
 pub(super) struct Storage {
     sync: SyncWatch,
-    /// WAL files that slots were given for, counted as [`crate::log_folder::SpaceReport::made`] does.
+    /// WAL files that slots were given for, counted as [`SpaceReport::made`] does.
     files_given: u64,
     /// Bytes of slots, and of what jobs wrote, since the start.
     wal_bytes: u64,
@@ -221,17 +221,11 @@ impl Driver {
         }
     }
 
-    /// Tells the engine how much space there is. What was given to the disk since the report is not there any more.
+    /// Tells the engine how much space there is.
     pub(super) fn tell_room(&mut self) {
         let report = *self.engine.log.reports.space.borrow_and_update();
-        let not_known = self.storage.files_given.saturating_sub(report.made);
-        let ready_files = usize::try_from(report.files.saturating_sub(not_known));
-        let room = Room {
-            ready_files: ready_files.unwrap_or(usize::MAX),
-            below_floor: report.below_floor,
-        };
         let space = DiskSpace { total_bytes: report.disk.total, usable_bytes: report.disk.free };
-        self.engine.broker.set_room(room, space);
+        self.engine.broker.set_room(room(&report, self.storage.files_given), space);
     }
 
     /// Does what time asks for.
@@ -288,5 +282,29 @@ impl Driver {
     pub(super) fn fail(&self, component: &'static str, detail: String) -> EngineGone {
         self.engine.trigger.fatal(FatalError { component, detail });
         EngineGone
+    }
+}
+
+/// What a report means once slots for `files_given` files were given to the disk: what it does not know of yet is not there
+/// any more.
+fn room(report: &SpaceReport, files_given: u64) -> Room {
+    let not_known = files_given.saturating_sub(report.made);
+    let ready_files = usize::try_from(report.files.saturating_sub(not_known));
+    Room { ready_files: ready_files.unwrap_or(usize::MAX), below_floor: report.below_floor }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_a_report_does_not_know_of_are_not_there_any_more() {
+        for (made, files, given, expected) in
+            [(1, 5, 1, 5), (1, 5, 2, 4), (1, 1, 5, 0), (3, 5, 2, 5), (0, 64, 0, 64)]
+        {
+            let report = SpaceReport { made, files, below_floor: true, ..SpaceReport::default() };
+            let expected = Room { ready_files: expected, below_floor: true };
+            assert_eq!(room(&report, given), expected, "{made} {files} {given}");
+        }
     }
 }

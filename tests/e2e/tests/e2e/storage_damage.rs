@@ -134,7 +134,9 @@ fn try_with(
         let status = broker.wait(PATIENCE)?;
         ensure!(status.code() == Some(1), "it ended with {status}");
         let log = broker.log();
-        let named = log.lines().any(|line| line.contains("ERROR") && line.contains("damaged"));
+        let file = flip.file.file_name().unwrap_or_default().to_string_lossy();
+        let names = |line: &str| line.contains("damaged") || line.contains(&*file);
+        let named = log.lines().any(|line| line.contains("ERROR") && names(line));
         ensure!(named, "it ended without saying what is damaged:\n{log}");
         return Ok("refused to start".to_owned());
     }
@@ -147,7 +149,7 @@ fn try_with(
     let stuck = ledger.check_drained(TOPICS, &told)?;
     ensure!(stuck <= STUCK_MAX, "{stuck} partitions cannot be read to their end");
     if stuck > 0 {
-        let found = metric(site.broker_http(), "culvert_broker_damage_found_total")?;
+        let found = metric(site.broker_http(), "culvert_broker_damage_total")?;
         let named = broker.log().lines().any(|line| line.contains("damaged"));
         ensure!(found > 0.0 && named, "the broker does not say what is damaged");
         return Ok(format!("{stuck} partitions stop at the damage, which is reported"));

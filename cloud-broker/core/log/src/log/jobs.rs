@@ -50,6 +50,10 @@ pub(super) struct Jobs {
     pub(super) may_rewrite: bool,
     /// The same for giving space back.
     may_free: bool,
+    /// The oldest file could not be sealed: it is tried again when nothing else is to be done.
+    seal_failed: bool,
+    /// The same for rewriting.
+    rewrite_failed: bool,
     pub(super) compaction_tick: Compaction,
     /// Partitions that could not be compacted, and until when they are left alone.
     pub(super) unable: BTreeMap<PartitionKey, MonoMs>,
@@ -113,7 +117,7 @@ impl Jobs {
 
     /// Whether files get their footers, as far as is known.
     pub(super) fn can_seal(&self) -> bool {
-        self.housekeeping.failures == 0
+        !self.seal_failed
     }
 
     /// Something was deleted: there may be something to do.
@@ -138,22 +142,31 @@ impl Log {
             self.jobs.housekeeping.running = Some(running);
             return Some(job);
         }
-        if self.jobs.compaction.is_free(now) {
-            if let Some(job) = self.plan_rewrite(now) {
-                let rewriting = Rewriting::of(&job);
-                self.catalog.set_busy(&rewriting.units, true);
-                self.jobs.compaction.running = Some(Compacting::Rewrite(rewriting));
-                return Some(Job::Rewrite(job));
-            }
-            if let Some(job) = self.plan_compaction(now) {
-                let units: Vec<UnitId> = job.extents.iter().map(|(e, _)| e.unit).collect();
-                self.catalog.set_busy(&units, true);
-                let compacted = Compacted { key: job.key, units };
-                self.jobs.compaction.running = Some(Compacting::Compact(compacted));
-                return Some(Job::Compact(job));
-            }
+        if !self.jobs.compaction.is_free(now) {
+            return None;
         }
-        None
+        if self.jobs.rewrite_failed {
+            self.begin_compaction(now).or_else(|| self.begin_rewrite(now))
+        } else {
+            self.begin_rewrite(now).or_else(|| self.begin_compaction(now))
+        }
+    }
+
+    fn begin_rewrite(&mut self, now: Now) -> Option<Job> {
+        let job = self.plan_rewrite(now)?;
+        let rewriting = Rewriting::of(&job);
+        self.catalog.set_busy(&rewriting.units, true);
+        self.jobs.compaction.running = Some(Compacting::Rewrite(rewriting));
+        Some(Job::Rewrite(job))
+    }
+
+    fn begin_compaction(&mut self, now: Now) -> Option<Job> {
+        let job = self.plan_compaction(now)?;
+        let units: Vec<UnitId> = job.extents.iter().map(|(e, _)| e.unit).collect();
+        self.catalog.set_busy(&units, true);
+        let compacted = Compacted { key: job.key, units };
+        self.jobs.compaction.running = Some(Compacting::Compact(compacted));
+        Some(Job::Compact(job))
     }
 
     /// A job has ended.
@@ -169,6 +182,8 @@ impl Log {
             JobDone::Freed(units) => {
                 self.jobs.housekeeping.succeeded();
                 self.catalog.freed(&units);
+                // Those that could not be given back.
+                self.catalog.not_freed();
                 Applied::default()
             }
             JobDone::Rewritten { inputs, made, damaged } => {
@@ -176,6 +191,7 @@ impl Log {
                 let Some(Compacting::Rewrite(rewriting)) = running else {
                     return Applied::default();
                 };
+                self.jobs.rewrite_failed = false;
                 self.rewritten(&rewriting, &inputs, &made, damaged)
             }
             JobDone::Compacted { key, inputs, made, cleaned, next_horizon, damaged } => {
@@ -204,7 +220,8 @@ impl Log {
                         self.catalog.not_freed();
                         self.jobs.may_free = true;
                     }
-                    Some(Housekeeping::Seal(_)) | None => {}
+                    Some(Housekeeping::Seal(_)) => self.jobs.seal_failed = true,
+                    None => {}
                 }
                 self.jobs.housekeeping.failed(now);
             }
@@ -219,6 +236,7 @@ impl Log {
                         self.catalog.set_busy(&rewriting.units, false);
                         self.catalog.skip_unit_numbers(rewriting.numbers_max);
                         self.jobs.may_rewrite = true;
+                        self.jobs.rewrite_failed = true;
                     }
                     None => {}
                 }
@@ -227,24 +245,32 @@ impl Log {
         }
     }
 
+    /// A file that cannot be sealed is the last to be looked at: checkpoints and space must not wait for it for ever.
     fn plan_housekeeping(&mut self) -> Option<(Housekeeping, Job)> {
-        if let Some(job) = self.plan_seal() {
-            return Some((Housekeeping::Seal(job.file_no), Job::Seal(job)));
+        let seal = |job: SealJob| (Housekeeping::Seal(job.file_no), Job::Seal(job));
+        if self.jobs.can_seal()
+            && let Some(job) = self.plan_seal()
+        {
+            return Some(seal(job));
         }
         if let Some(job) = self.jobs.checkpoints.take_built() {
             return Some((Housekeeping::Checkpoint, Job::Checkpoint(job)));
         }
-        if self.jobs.may_free {
-            // A reader that lets go of a unit says nothing: maintenance looks again.
-            self.jobs.may_free = false;
-            let kept = self.jobs.checkpoints.kept()?;
-            let units = self.catalog.take_freeable(&kept, UNITS_PER_FREE_MAX);
-            if !units.is_empty() {
-                self.jobs.may_free = true;
-                return Some((Housekeeping::Free, Job::Free(FreeJob { units })));
-            }
+        if let Some(job) = self.plan_free() {
+            return Some((Housekeeping::Free, Job::Free(job)));
         }
-        None
+        self.plan_seal().map(seal)
+    }
+
+    fn plan_free(&mut self) -> Option<FreeJob> {
+        // A reader that lets go of a unit says nothing: maintenance looks again.
+        if !std::mem::take(&mut self.jobs.may_free) {
+            return None;
+        }
+        let kept = self.jobs.checkpoints.kept()?;
+        let units = self.catalog.take_freeable(&kept, UNITS_PER_FREE_MAX);
+        self.jobs.may_free = !units.is_empty();
+        self.jobs.may_free.then_some(FreeJob { units })
     }
 
     /// The oldest file without a footer, if it gets no more slots.
@@ -290,6 +316,7 @@ impl Log {
         let (Some(Housekeeping::Seal(file_no)), [meta]) = (running, &made.units[..]) else {
             return Applied::default();
         };
+        self.jobs.seal_failed = false;
         self.catalog.seal(file_no, *meta);
         // They lie in the order of the file's table, so each partition's are together.
         for extents in made.extents.chunk_by(|one, next| one.0 == next.0) {
