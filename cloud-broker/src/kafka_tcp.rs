@@ -176,6 +176,7 @@ async fn connection(
         client,
         queue,
         stash: std::collections::BTreeMap::new(),
+        unsent: Vec::new(),
     };
     let mut responding = std::pin::pin!(responder.run());
     let end = tokio::select! {

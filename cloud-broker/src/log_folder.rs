@@ -22,6 +22,7 @@
 //! engine groups commits while a slot is in flight.
 
 mod checkpoints;
+mod direct;
 mod error;
 mod handles;
 mod names;

@@ -10,7 +10,7 @@ use broker_core::{
 use broker_kafka::Response;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::time::timeout;
 
 use super::{ConnectionEnd, InFlight, KafkaShared};
@@ -24,6 +24,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Chunks in one vectored write.
 const WRITE_CHUNKS_MAX: usize = 64;
 
+/// Bytes of responses that are sent without a look at what else is answered.
+const UNSENT_BYTES_MAX: usize = 16 << 10;
+
 pub(super) struct Responder<'a, W> {
     pub(super) output: W,
     pub(super) shared: &'a KafkaShared,
@@ -31,48 +34,77 @@ pub(super) struct Responder<'a, W> {
     pub(super) queue: mpsc::Receiver<InFlight>,
     /// Answers whose turn has not come.
     pub(super) stash: BTreeMap<u64, Answer>,
+    /// Responses, in their order, that go out before anything is waited for.
+    pub(super) unsent: Vec<Bytes>,
 }
 
 impl<W: AsyncWrite + Unpin> Responder<'_, W> {
     /// Runs until the reading half is gone and everything is answered, or until something fails.
     pub(super) async fn run(mut self) -> ConnectionEnd {
-        while let Some(next) = self.queue.recv().await {
-            let sent = match next {
-                InFlight::Reply(chunks) => self.send(chunks).await,
-                InFlight::Asked(info, token) => self.respond(&info, token).await,
+        loop {
+            let responded = match self.next().await {
+                Ok(Some(next)) => self.respond(next).await,
+                Ok(None) => return ConnectionEnd::Closed,
+                Err(end) => Err(end),
             };
-            if let Err(end) = sent {
+            if let Err(end) = responded {
                 return end;
             }
         }
-        ConnectionEnd::Closed
     }
 
-    async fn respond(&mut self, info: &RequestInfo, token: u64) -> Result<(), ConnectionEnd> {
+    /// The next request to be answered, as soon as there is one; `None` once the reading half is gone and everything is sent.
+    async fn next(&mut self) -> Result<Option<InFlight>, ConnectionEnd> {
+        if let Ok(next) = self.queue.try_recv() {
+            return Ok(Some(next));
+        }
+        self.send().await?;
+        Ok(self.queue.recv().await)
+    }
+
+    async fn respond(&mut self, next: InFlight) -> Result<(), ConnectionEnd> {
+        match next {
+            InFlight::Reply(chunks) => self.unsent.extend(chunks),
+            InFlight::Asked(info, token) => self.respond_to(&info, token).await?,
+        }
+        // What one commit answers goes out in one write, unless it is much.
+        let bytes: usize = self.unsent.iter().map(Bytes::len).sum();
+        let is_much = self.unsent.len() >= WRITE_CHUNKS_MAX || bytes >= UNSENT_BYTES_MAX;
+        if is_much { self.send().await } else { Ok(()) }
+    }
+
+    async fn respond_to(&mut self, info: &RequestInfo, token: u64) -> Result<(), ConnectionEnd> {
         let mut held = None;
         let response: Response = match self.answer(token).await? {
             Answer::Produce(answer) => match info.reply {
                 Reply::Expected => answer.response.into(),
-                Reply::None if answer.failed => return Err(ConnectionEnd::ProduceFailed),
+                Reply::None if answer.failed => {
+                    self.send().await?;
+                    return Err(ConnectionEnd::ProduceFailed);
+                }
                 Reply::None => return Ok(()),
             },
             Answer::Group(response) => *response,
             Answer::Admin(answer) => answer.into_response(),
             Answer::Metadata(response) => (*response).into(),
             Answer::Fetch(answer) => {
+                self.send().await?;
                 let memory = &self.shared.response_memory;
                 held = memory.acquire(answer.gathered_bytes()).await;
                 gather(&self.shared.reader, answer).await?.into()
             }
-            Answer::Lookup(answer) => self.look_up(token, answer).await?.into(),
+            Answer::Lookup(answer) => {
+                self.send().await?;
+                self.look_up(token, answer).await?.into()
+            }
             // The engine answers in kind; a connection never asks what only gateways ask.
             Answer::Uplink(_) => return Err(ConnectionEnd::EngineGone(EngineGone)),
         };
         let chunks = info.encode(&response).map_err(ConnectionEnd::Unencodable)?;
         drop(response);
-        self.send(chunks).await?;
-        drop(held);
-        Ok(())
+        self.unsent.extend(chunks);
+        // The memory is given back when what it was for is gone.
+        if held.is_some() { self.send().await } else { Ok(()) }
     }
 
     /// The answer to this request; others that come first are kept.
@@ -81,8 +113,14 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
             return Ok(answer);
         }
         loop {
-            let received = self.client.answers.recv().await;
-            let (other, answer) = received.ok_or(EngineGone)?;
+            let (other, answer) = match self.client.answers.try_recv() {
+                Ok(received) => received,
+                Err(TryRecvError::Disconnected) => return Err(EngineGone.into()),
+                Err(TryRecvError::Empty) => {
+                    self.send().await?;
+                    self.client.answers.recv().await.ok_or(EngineGone)?
+                }
+            };
             if other == token {
                 return Ok(answer);
             }
@@ -117,14 +155,16 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
         }
     }
 
-    async fn send(&mut self, mut chunks: Vec<Bytes>) -> Result<(), ConnectionEnd> {
+    /// Sends what is unsent.
+    async fn send(&mut self) -> Result<(), ConnectionEnd> {
+        let mut chunks = std::mem::take(&mut self.unsent);
         let mut first = 0;
         loop {
             while chunks.get(first).is_some_and(Bytes::is_empty) {
                 first += 1;
             }
             let Some(rest) = chunks.get_mut(first..).filter(|rest| !rest.is_empty()) else {
-                return Ok(());
+                break;
             };
             let slices: Vec<IoSlice<'_>> =
                 rest.iter().take(WRITE_CHUNKS_MAX).map(|chunk| IoSlice::new(chunk)).collect();
@@ -139,6 +179,10 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
                 written -= taken;
             }
         }
+        // The next responses are laid out in the same place.
+        chunks.clear();
+        self.unsent = chunks;
+        Ok(())
     }
 }
 

@@ -1,15 +1,16 @@
 //! Units: files of their own, and WAL files that are sealed.
 
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use broker_log::store::{UnitSource, UnitStore, UnitWrite};
 use broker_log::{FileNo, UnitId, UnitNo};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 use rustix::fs::Advice;
+use rustix::io::{Errno, pread};
 
 use super::names::{tmp_of, unit_no_of};
 use super::{Counters, LogFolder, StoreError, entries, remove_if_there, sync_folder};
@@ -29,19 +30,20 @@ impl LogFolder {
         let path = self.path_of(unit);
         let failed = |e| StoreError::io("read", &path, e);
         let file = self.handles().file(unit, &path).map_err(failed)?;
-        let mut bytes = BytesMut::zeroed(len);
-        let mut filled = 0;
-        while filled < len {
-            match file.read_at(&mut bytes[filled..], pos + filled as u64) {
+        // Into memory that nobody has filled with zeros before.
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = pos + bytes.len() as u64;
+            match pread(file.as_ref(), spare_capacity(&mut bytes), at) {
                 Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(failed(e)),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(failed(e.into())),
             }
         }
-        bytes.truncate(filled);
-        self.counters.add_read(filled);
-        Ok(bytes.freeze())
+        // There may be room for more than was asked for.
+        bytes.truncate(len);
+        self.counters.add_read(bytes.len());
+        Ok(bytes.into())
     }
 
     fn path_of(&self, unit: UnitId) -> PathBuf {

@@ -9,9 +9,14 @@ use broker_log::store::{Put, SlotPlace, SlotStore};
 use broker_log::{FileNo, NewFile, SLOT_HEADER_BYTES, SlotHeader, SlotToWrite, UnitId};
 use bytes::Bytes;
 
+use super::direct::DirectFile;
 use super::names::tmp_of;
 use super::space::reserve;
 use super::{LogFolder, StoreError, sync_folder};
+
+/// Slots from here on are written past the page cache: copying them costs more than it can save. Smaller ones come at a
+/// rate that the page cache holds for a while, for consumers that are a little behind (docs/decisions/0016).
+const DIRECT_BYTES_MIN: usize = 256 << 10;
 
 /// Writes slots into their files. There is one of these for a folder.
 #[derive(Debug)]
@@ -28,6 +33,7 @@ struct OpenFile {
     /// Behind the last slot.
     end: u32,
     file: File,
+    direct: DirectFile,
 }
 
 impl WalFiles {
@@ -50,7 +56,12 @@ impl WalFiles {
             let path = self.folder.folders().wal_file(slot.file_no);
             StoreError::io("write", &path, io::ErrorKind::NotFound.into())
         })?;
-        let written = open.file.write_all_at(&slot.bytes, u64::from(slot.pos));
+        let pos = u64::from(slot.pos);
+        let written = if slot.bytes.len() >= DIRECT_BYTES_MIN {
+            open.direct.write(&open.file, &slot.bytes, pos)
+        } else {
+            open.file.write_all_at(&slot.bytes, pos)
+        };
         written.map_err(|e| StoreError::io("write", &open.path, e))?;
         let synced = open.file.sync_data();
         synced.map_err(|e| StoreError::io("sync", &open.path, e))?;
@@ -93,7 +104,8 @@ impl WalFiles {
         fs::rename(&made_as, &path).map_err(|e| StoreError::io("rename", &made_as, e))?;
         sync_folder(self.folder())?;
         let header = u32::try_from(new.header.len()).unwrap_or(u32::MAX);
-        Ok(OpenFile { file_no: new.file_no, path, size: new.size, end: header, file })
+        let direct = DirectFile::open(&path);
+        Ok(OpenFile { file_no: new.file_no, path, size: new.size, end: header, file, direct })
     }
 }
 

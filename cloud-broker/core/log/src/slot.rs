@@ -3,6 +3,7 @@
 //! A slot is only what it claims to be if magic, CRC, incarnation, number and the previous slot's CRC all fit: that is
 //! what tells it from the stale content of a recycled file. [`Slot::decode`] checks all of them and the layout inside.
 
+mod buffer;
 mod control;
 mod encode;
 mod entries;

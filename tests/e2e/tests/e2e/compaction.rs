@@ -64,8 +64,17 @@ fn values(name: &str) -> Vec<(String, String)> {
     (0..KEYS * ROUNDS).map(line).collect()
 }
 
+/// The last value of each key that has one.
 fn table(records: &[Record]) -> BTreeMap<String, String> {
-    records.iter().map(|record| (record.key_text(), record.value_text())).collect()
+    let mut table = BTreeMap::new();
+    for record in records {
+        if record.value.is_some() {
+            table.insert(record.key_text(), record.value_text());
+        } else {
+            table.remove(&record.key_text());
+        }
+    }
+    table
 }
 
 /// Waits until no more than `most` records are left.
@@ -111,15 +120,13 @@ fn the_last_value_of_each_key_stays_under_every_codec() {
         let mut expected = BTreeMap::new();
         let mut appended = 0;
         for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
-            let lines = values(codec);
+            // The last record is the last of its key too, and shares a batch with others that are not: batches of every
+            // codec are written anew.
+            let mut lines = values(codec);
+            lines.push((format!("last of {codec}"), codec.to_owned()));
             produce(stage, &site, &lines, &["-z", codec])?;
             appended += lines.len();
             expected.extend(lines);
-            // Some key's last value is of this codec, so all of them are in the log at the end.
-            let kept = (format!("last of {codec}"), codec.to_owned());
-            produce(stage, &site, std::slice::from_ref(&kept), &["-z", codec])?;
-            appended += 1;
-            expected.extend([kept]);
         }
         let left = wait_until_compacted(&site, TOPIC, expected.len())?;
         ensure!(table(&left) == expected, "{:?}", table(&left).keys());
@@ -135,10 +142,13 @@ fn the_last_value_of_each_key_stays_under_every_codec() {
         expected.insert("key-4".to_owned(), "new".to_owned());
         let left = wait_until_compacted(&site, TOPIC, expected.len())?;
         ensure!(table(&left) == expected, "{:?}", table(&left).keys());
+        ensure!(left.iter().all(|record| record.value.is_some()), "the tombstone went too");
 
         process.kill()?;
         process = broker(&site)?.start()?;
-        ensure!(read_topic(site.kafka(), TOPIC)? == left);
+        // What no checkpoint had yet is compacted once more.
+        let found = table(&read_topic(site.kafka(), TOPIC)?);
+        ensure!(found == expected, "{:?}", found.keys());
         let lines = values("after the kill");
         produce(stage, &site, &lines, &["-z", "lz4"])?;
         expected.extend(lines);

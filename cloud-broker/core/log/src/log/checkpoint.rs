@@ -14,7 +14,7 @@ use crate::catalog::Kept;
 use crate::checkpoint::{
     CheckpointHead, CheckpointWriter, PartitionState, ReplayFrom, SectionTooLarge,
 };
-use crate::ids::{FileNo, PartitionKey, SlotNo};
+use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo};
 use crate::job::CheckpointJob;
 use crate::mutant::{self, Mutant};
 use crate::partition::PartitionLog;
@@ -178,7 +178,9 @@ impl Log {
     }
 
     pub(super) fn begin_checkpoint_if_due(&mut self, now: Now) {
-        if self.jobs.checkpoints.is_under_way() || !self.is_checkpoint_due(now) {
+        // A file that is sealed first is told of in far fewer words.
+        let seals_first = self.sealable().is_some() && self.jobs.can_seal();
+        if self.jobs.checkpoints.is_under_way() || seals_first || !self.is_checkpoint_due(now) {
             return;
         }
         self.staging.cut();
@@ -247,8 +249,9 @@ impl Log {
         through: SlotNo,
         mut writer: CheckpointWriter,
     ) -> Result<(Stored, Vec<bytes::Bytes>), SectionTooLarge> {
+        let mut state = PartitionState::empty(PartitionKey::all_of(TopicNo(0)).0);
         for (key, partition) in &self.partitions {
-            if let Some(state) = self.state_of(*key, partition) {
+            if self.write_state(*key, partition, &mut state) {
                 writer.partition(&state);
             }
         }
@@ -281,28 +284,31 @@ impl Log {
         Some(if is_ours { newest.replay_slot } else { SlotNo(0) })
     }
 
-    /// `None` for a partition of which there is nothing to say.
-    fn state_of(&self, key: PartitionKey, partition: &PartitionLog) -> Option<PartitionState> {
+    /// Writes down where a partition stands, in the place of the one before: there may be many. `false` if there is nothing to
+    /// say of it.
+    fn write_state(
+        &self,
+        key: PartitionKey,
+        partition: &PartitionLog,
+        state: &mut PartitionState,
+    ) -> bool {
         let offsets = partition.offsets();
-        let mut streams: Vec<_> = self.streams.durable_of(key).collect();
-        if mutant::is(Mutant::StreamsNotInCheckpoint) {
-            streams.clear();
-        }
-        if offsets.high_watermark.0 == 0 && streams.is_empty() {
-            return None;
-        }
+        state.key = key;
+        state.log_start = offsets.log_start;
+        state.next = offsets.high_watermark;
+        state.cleaned = partition.cleaned;
+        state.next_horizon = partition.next_horizon;
+        state.epochs.clear();
+        state.epochs.extend_from_slice(partition.epochs());
+        state.extents.clear();
+        state.extents.extend_from_slice(partition.extents());
+        state.runs.clear();
         let runs = partition.runs().iter().map(|run| (run.file_no, run.to_unit_run(key)));
-        Some(PartitionState {
-            key,
-            log_start: offsets.log_start,
-            next: offsets.high_watermark,
-            cleaned: partition.cleaned,
-            next_horizon: partition.next_horizon,
-            epochs: partition.epochs().to_vec(),
-            extents: partition.extents().to_vec(),
-            runs: runs.collect(),
-            producers: Vec::new(),
-            streams,
-        })
+        state.runs.extend(runs);
+        state.streams.clear();
+        if !mutant::is(Mutant::StreamsNotInCheckpoint) {
+            state.streams.extend(self.streams.durable_of(key));
+        }
+        state.next.0 > 0 || !state.streams.is_empty()
     }
 }

@@ -11,6 +11,7 @@ use crate::mutant::{self, Mutant};
 use crate::partition::{PartitionLog, PartitionOffsets};
 use crate::policy::TopicPolicy;
 use crate::settings::IDLE_MARKER_MS;
+use crate::slot::SLOT_ALIGN;
 use crate::store::CheckpointId;
 
 /// Partitions that one call of [`Log::maintain`] looks at.
@@ -144,20 +145,29 @@ impl Log {
             }
             Some(Unmarked::Since(since)) if now.mono - since >= IDLE_MARKER_MS => {
                 let is_due = !mutant::is(Mutant::MarkerNotWritten);
-                if is_due && self.slot_for_answer().is_none() && self.check_disk(0).is_ok() {
+                if is_due && self.slot_for_answer().is_none() && self.has_room_for_marker() {
                     self.staging.push_marker(now.wall);
                     self.maintenance.unmarked_since = None;
+                } else {
+                    // Later again: a full disk or one that hangs may stay so, and nobody is to be called without a pause.
+                    self.maintenance.unmarked_since = Some(Unmarked::Since(now.mono));
                 }
             }
             Some(Unmarked::Since(_)) | None => {}
         }
     }
 
+    /// What is left of the open file is the log's, also below the floor.
+    fn has_room_for_marker(&self) -> bool {
+        self.place.left() >= SLOT_ALIGN || self.check_disk(0).is_ok()
+    }
+
+    /// Only while nothing is staged: what was taken because it fits the open file might find no other.
     fn roll_if_old(&mut self, now: Now) {
         if let Some(file) = self.catalog.files.back()
             && self.place.is_open(file.file.file_no)
             && !file.keys.is_empty()
-            && self.in_flight.is_none()
+            && self.slot_for_answer().is_none()
         {
             let age = now.wall.0.saturating_sub(file.since.0);
             if u64::try_from(age).is_ok_and(|age| age >= self.settings.wal_file_age_ms_max) {

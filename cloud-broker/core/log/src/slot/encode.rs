@@ -5,10 +5,11 @@ use wire::offset::{LeaderEpoch, Offset};
 use wire::record_batch::assign_place;
 use wire::time::UnixMs;
 
+use super::buffer::SlotBuffer;
 use super::entries::{RUN_ENTRY_BYTES, RunEntry, RunFlags, UPLINK_ENTRY_BYTES, UplinkEntry};
 use super::{
-    CRC_AT, ControlBody, KIND_DATA, SLOT_ALIGN, SLOT_BYTES_MAX, SLOT_HEADER_BYTES, SLOT_VERSION,
-    SlotHead, SlotHeader, crc_of,
+    CRC_AT, ControlBody, KIND_DATA, SLOT_BYTES_MAX, SLOT_HEADER_BYTES, SLOT_VERSION, SlotHead,
+    SlotHeader, crc_of,
 };
 use crate::fields::put;
 use crate::ids::PartitionKey;
@@ -68,16 +69,16 @@ pub fn encode_data(head: &SlotHead, mut batches: Vec<BatchToPlace>) -> EncodedSl
     let mut slot = empty(total_len);
     for run in &mut runs {
         run.pos += shift;
-        slot.extend_from_slice(&run.encode());
+        slot.push(&run.encode());
     }
     for uplink in &mut uplinks {
         uplink.pos += shift;
-        slot.extend_from_slice(&uplink.encode());
+        slot.push(&uplink.encode());
     }
     for batch in &batches {
         let start = slot.len();
-        slot.extend_from_slice(&batch.bytes);
-        assign_place(&mut slot[start..], batch.base_offset, batch.leader_epoch);
+        slot.push(&batch.bytes);
+        assign_place(&mut slot.slot()[start..], batch.base_offset, batch.leader_epoch);
     }
     let counts = (runs.len(), uplinks.len());
     let (bytes, crc) = finish(head, KIND_DATA, counts, slot);
@@ -94,7 +95,7 @@ pub fn encode_control(head: &SlotHead, body: &ControlBody) -> EncodedSlot {
     let total_len = SLOT_HEADER_BYTES + bytes.len();
     assert!(total_len <= SLOT_BYTES_MAX, "fewer shards than that");
     let mut slot = empty(total_len);
-    slot.extend_from_slice(&bytes);
+    slot.push(&bytes);
     let (bytes, crc) = finish(head, body.kind(), (0, 0), slot);
     EncodedSlot { bytes, crc, runs: Vec::new(), setsums: Vec::new(), uplinks: Vec::new() }
 }
@@ -153,10 +154,10 @@ fn belongs(batch: &BatchToPlace, run: &RunEntry) -> bool {
         && run.batches < u16::MAX
 }
 
-/// Room for a padded slot, its header still zeros.
-fn empty(total_len: usize) -> Vec<u8> {
-    let mut slot = Vec::with_capacity(total_len.next_multiple_of(SLOT_ALIGN));
-    slot.resize(SLOT_HEADER_BYTES, 0);
+/// Room for a slot, its header still zeros.
+fn empty(total_len: usize) -> SlotBuffer {
+    let mut slot = SlotBuffer::new(total_len);
+    slot.fill(SLOT_HEADER_BYTES);
     slot
 }
 
@@ -164,7 +165,7 @@ fn finish(
     head: &SlotHead,
     kind: u8,
     (runs, uplinks): (usize, usize),
-    mut slot: Vec<u8>,
+    mut slot: SlotBuffer,
 ) -> (Bytes, u32) {
     let count = |n: usize| u32::try_from(n).expect("a slot below 4 GiB has fewer entries");
     let header = SlotHeader {
@@ -178,10 +179,9 @@ fn finish(
     };
     let mut bytes = [0; SLOT_HEADER_BYTES];
     header.write(&mut bytes);
-    slot[..SLOT_HEADER_BYTES].copy_from_slice(&bytes);
-    let crc = crc_of(&slot);
+    slot.slot()[..SLOT_HEADER_BYTES].copy_from_slice(&bytes);
+    let crc = crc_of(slot.slot());
     put(&mut bytes, CRC_AT, crc.to_le_bytes());
-    slot[..SLOT_HEADER_BYTES].copy_from_slice(&bytes);
-    slot.resize(slot.len().next_multiple_of(SLOT_ALIGN), 0);
-    (Bytes::from(slot), crc)
+    slot.slot()[..SLOT_HEADER_BYTES].copy_from_slice(&bytes);
+    (slot.into_bytes(), crc)
 }

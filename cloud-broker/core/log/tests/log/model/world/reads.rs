@@ -1,5 +1,7 @@
 //! What readers see, against the book.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use wire::offset::Offset;
 use wire::time::UnixMs;
@@ -42,6 +44,9 @@ impl World {
         max_bytes: usize,
         plan: &ReadPlan,
     ) -> i64 {
+        if self.book.is_compacted(key) {
+            return self.carry_out_compacted(key, from, plan, &mut BTreeMap::new());
+        }
         let mut found = Vec::new();
         for piece in &plan.pieces {
             let (batches, read) = self.piece(key, piece);
@@ -72,6 +77,16 @@ impl World {
         let part = &self.book.parts[&key];
         assert_eq!(offsets.high_watermark.0, part.acked_end(), "{key:?}: the high watermark");
         assert_eq!(offsets.log_start.0, part.start, "{key:?}: the log start");
+        // An epoch may be known of which nothing is left.
+        let mut epochs = self.log().epochs(key).to_vec();
+        epochs.reverse();
+        epochs.dedup_by_key(|(_, start)| *start);
+        epochs.reverse();
+        assert_eq!(epochs, part.epochs(), "{key:?}: where leader epochs begin");
+        if self.book.is_compacted(key) {
+            self.check_compacted(key);
+            return;
+        }
         let mut next = offsets.log_start.0;
         while next < offsets.high_watermark.0 {
             let plan = self.plan(key, next, 10_000);

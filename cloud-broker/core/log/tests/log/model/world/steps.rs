@@ -4,8 +4,8 @@ use broker_log::sim_disk::DiskError;
 use broker_log::{Now, PartitionKey, TopicNo, TopicPolicy};
 use wire::time::UnixMs;
 
-use super::World;
 use super::sends::Shape;
+use super::{World, compacted};
 use crate::batches::key;
 use crate::model::book::{Part, Topic};
 use crate::model::op::Op;
@@ -29,7 +29,13 @@ impl World {
                 let key = self.part_key(part);
                 self.hold(key, self.offset_at(key, at).0, max_bytes);
             }
-            Op::Lookup { part, timestamp } => self.lookup(self.part_key(part), timestamp),
+            Op::Lookup { part, timestamp } => {
+                let key = self.part_key(part);
+                // Compaction changes which batches there are.
+                if !self.book.is_compacted(key) {
+                    self.lookup(key, timestamp);
+                }
+            }
             Op::Pass { ms } => {
                 self.pass(ms);
                 self.look_at_room()?;
@@ -133,6 +139,28 @@ impl World {
         }
     }
 
+    /// Every topic but the compacted ones keeps its records for a minute; hours go by.
+    pub fn let_all_expire(&mut self) {
+        for (topic_no, topic) in &mut self.book.topics {
+            if topic.policy.compact.is_none() {
+                topic.policy.retention_ms = Some(60_000);
+                self.log.as_mut().unwrap().set_policy(TopicNo(*topic_no), topic.policy);
+            }
+        }
+        for _ in 0..30 {
+            self.pass(300_000);
+        }
+    }
+
+    pub fn check_nothing_but_keys_is_left(&mut self) {
+        self.check_everything();
+        for key in self.book.keys() {
+            let offsets = self.log().offsets(key).unwrap();
+            let is_empty = offsets.log_start == offsets.high_watermark;
+            assert!(is_empty || self.book.is_compacted(key), "{key:?}: {offsets:?} is left");
+        }
+    }
+
     /// What retention dropped was old enough, or too much.
     fn check_retention(&mut self, key: PartitionKey, start: i64) {
         let policy = self.book.topics[&key.topic_no.0].policy;
@@ -177,7 +205,10 @@ impl World {
         }
         let no = self.next_topic;
         self.next_topic += 1;
-        self.book.topics.insert(no, Topic { partitions, policy: TopicPolicy::default() });
+        let is_compacted = self.compacts && no % 2 == 1;
+        let policy = if is_compacted { compacted::policy(0) } else { TopicPolicy::default() };
+        self.book.topics.insert(no, Topic { policy });
+        self.log_mut().set_policy(TopicNo(no), policy);
         for partition in 0..partitions {
             let key = key(no, partition);
             assert_eq!(self.log().offsets(key), None, "a number is used once");
@@ -203,7 +234,11 @@ impl World {
         let no = self.topic(nth);
         let retention_ms = [None, Some(60_000), Some(10_000_000)][(which % 3) as usize];
         let retention_bytes = [None, Some(100_000), Some(0)][(which / 3 % 3) as usize];
-        let policy = TopicPolicy { retention_ms, retention_bytes, compact: None };
+        let policy = if self.compacts && no % 2 == 1 {
+            compacted::policy(which)
+        } else {
+            TopicPolicy { retention_ms, retention_bytes, compact: None }
+        };
         self.book.topics.get_mut(&no).unwrap().policy = policy;
         self.log_mut().set_policy(TopicNo(no), policy);
         self.note(format_args!("topic {no}: {policy:?}"));
