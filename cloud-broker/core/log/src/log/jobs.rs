@@ -135,12 +135,18 @@ impl Log {
     pub fn take_job(&mut self, now: Now) -> Option<Job> {
         // Nothing is touched before this life has its OPEN: it might still turn out to be no life at all.
         self.durable_through?;
+        self.build_checkpoint_if_durable();
         self.begin_checkpoint_if_due(now);
-        if self.jobs.housekeeping.is_free(now)
-            && let Some((running, job)) = self.plan_housekeeping()
-        {
-            self.jobs.housekeeping.running = Some(running);
-            return Some(job);
+        if self.jobs.housekeeping.is_free(now) {
+            let planned = self.plan_housekeeping().or_else(|| {
+                // A checkpoint that waited for a file to be sealed may go ahead: files without records were just dropped.
+                self.begin_checkpoint_if_due(now);
+                self.plan_housekeeping()
+            });
+            if let Some((running, job)) = planned {
+                self.jobs.housekeeping.running = Some(running);
+                return Some(job);
+            }
         }
         if !self.jobs.compaction.is_free(now) {
             return None;
@@ -200,7 +206,11 @@ impl Log {
                 };
                 let rejected = self.compacted(key, &inputs, &made, (cleaned, next_horizon));
                 self.catalog.set_busy(&running.units, false);
-                self.jobs.unable.remove(&key);
+                if rejected.is_empty() {
+                    self.jobs.unable.remove(&key);
+                } else {
+                    self.jobs.unable.insert(key, now.mono + UNABLE_MS);
+                }
                 self.jobs.look_again();
                 Applied { damaged, rejected, checkpoint: None }
             }

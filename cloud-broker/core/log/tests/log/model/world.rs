@@ -24,6 +24,7 @@ use super::book::{Book, Part, Topic};
 use super::settings;
 use crate::batches::key;
 use jobs::Taken;
+use reads::Limit;
 
 /// Wall time at which every world begins.
 const BEGIN: i64 = 1_700_000_000_000;
@@ -58,7 +59,7 @@ pub fn tiny() -> LogSettings {
 struct Held {
     key: PartitionKey,
     from: i64,
-    max_bytes: usize,
+    limit: Limit,
     plan: ReadPlan,
 }
 

@@ -1,9 +1,10 @@
 //! One step of a workload.
 
 use broker_log::sim_disk::DiskError;
-use broker_log::{Now, PartitionKey, TopicNo, TopicPolicy};
+use broker_log::{FirstBatch, Now, PartitionKey, TopicNo, TopicPolicy};
 use wire::time::UnixMs;
 
+use super::reads::Limit;
 use super::sends::Shape;
 use super::{World, compacted};
 use crate::batches::key;
@@ -27,13 +28,14 @@ impl World {
             Op::EndJob { job } => self.end_job(job),
             Op::Hold { part, at, max_bytes } => {
                 let key = self.part_key(part);
-                self.hold(key, self.offset_at(key, at).0, max_bytes);
+                self.hold(key, self.offset_at(key, at).0, limit(at, max_bytes));
             }
             Op::Lookup { part, timestamp } => {
                 let key = self.part_key(part);
                 // Compaction changes which batches there are.
                 if !self.book.is_compacted(key) {
                     self.lookup(key, timestamp);
+                    self.look_up_latest(key);
                 }
             }
             Op::Pass { ms } => {
@@ -44,8 +46,9 @@ impl World {
             Op::Read { part, at, max_bytes } => {
                 let key = self.part_key(part);
                 let from = self.offset_at(key, at).0;
-                let plan = self.plan(key, from, max_bytes);
-                self.carry_out(key, from, max_bytes, &plan);
+                let limit = limit(at, max_bytes);
+                let plan = self.plan(key, from, limit);
+                self.carry_out(key, from, limit, &plan);
             }
             Op::ReadHeld => self.read_held(),
             Op::RemoveTopic { topic } => self.remove_topic(topic),
@@ -243,4 +246,9 @@ impl World {
         self.log_mut().set_policy(TopicNo(no), policy);
         self.note(format_args!("topic {no}: {policy:?}"));
     }
+}
+
+/// Some readers take a first batch only if it fits.
+fn limit(at: i64, max_bytes: usize) -> Limit {
+    (max_bytes, if at % 4 == 3 { FirstBatch::IfItFits } else { FirstBatch::Always })
 }
