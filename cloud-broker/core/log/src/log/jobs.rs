@@ -135,6 +135,7 @@ impl Log {
     pub fn take_job(&mut self, now: Now) -> Option<Job> {
         // Nothing is touched before this life has its OPEN: it might still turn out to be no life at all.
         self.durable_through?;
+        self.drop_empty_files();
         self.begin_checkpoint_if_due(now);
         if self.jobs.housekeeping.is_free(now)
             && let Some((running, job)) = self.plan_housekeeping()
@@ -280,34 +281,45 @@ impl Log {
         (!is_written_to).then_some(file_no)
     }
 
-    /// The oldest file that gets no more slots. Those in which nobody can read anything need no footer.
+    /// The oldest file that gets no more slots.
     fn plan_seal(&mut self) -> Option<SealJob> {
-        loop {
-            let file_no = self.sealable()?;
-            let file = self.catalog.files.front()?;
-            let mut keys = file.keys.clone();
-            keys.sort_unstable();
-            keys.dedup();
-            let mut runs = Vec::new();
-            for key in keys {
-                if let Some(partition) = self.partitions.get(&key) {
-                    runs.extend(partition.runs_in(file_no).map(|run| run.to_unit_run(key)));
-                }
+        let file_no = self.sealable()?;
+        let file = self.catalog.files.front()?;
+        let mut keys = file.keys.clone();
+        keys.sort_unstable();
+        keys.dedup();
+        let mut runs = Vec::new();
+        for key in keys {
+            if let Some(partition) = self.partitions.get(&key) {
+                runs.extend(partition.runs_in(file_no).map(|run| run.to_unit_run(key)));
             }
-            if runs.is_empty() {
-                self.catalog.drop_file(file_no);
-                self.jobs.may_free = true;
-                continue;
+        }
+        Some(SealJob {
+            file_no,
+            first_slot: file.file.first_slot,
+            end_slot: file.file.end_slot,
+            slots_end: file.file.slots_end,
+            size: file.file.size,
+            setsum: runs.iter().fold(0, |sum, run| sum.wrapping_add(run.setsum)),
+            runs,
+        })
+    }
+
+    /// Files in which nobody can read anything need no footer, and nothing waits for them to be sealed.
+    fn drop_empty_files(&mut self) {
+        if self.jobs.housekeeping.running.is_some() {
+            return;
+        }
+        while let (Some(file_no), Some(file)) = (self.sealable(), self.catalog.files.front()) {
+            let is_read = |key: &PartitionKey| {
+                let partition = self.partitions.get(key);
+                partition.is_some_and(|partition| partition.runs_in(file_no).next().is_some())
+            };
+            if file.keys.iter().any(is_read) {
+                break;
             }
-            return Some(SealJob {
-                file_no,
-                first_slot: file.file.first_slot,
-                end_slot: file.file.end_slot,
-                slots_end: file.file.slots_end,
-                size: file.file.size,
-                setsum: runs.iter().fold(0, |sum, run| sum.wrapping_add(run.setsum)),
-                runs,
-            });
+            self.catalog.drop_file(file_no);
+            self.jobs.may_free = true;
         }
     }
 
