@@ -124,14 +124,10 @@ impl Catalog {
 
     /// Whether something dead could be given back if there were a newer checkpoint. Replay of one that is made now would begin
     /// in the file of the last slot, which is needed until there is a next one.
-    pub(crate) fn waits_for_checkpoint(
-        &self,
-        kept: Option<[Kept; 2]>,
-        last: (FileNo, u64),
-    ) -> bool {
+    pub(crate) fn waits_for_checkpoint(&self, kept: Option<[Kept; 2]>, last: FileNo) -> bool {
         self.dead.iter().any(|dead| {
             let can_go = match dead.id {
-                UnitId::Wal(file_no) => file_no < last.0,
+                UnitId::Wal(file_no) => file_no < last,
                 UnitId::Unit(_) => true,
             };
             can_go && kept.is_none_or(|kept| dead.is_needed(&kept))

@@ -89,7 +89,7 @@ pub(crate) struct Misplaced;
 pub(crate) enum Replacing {
     /// Records may have been dropped.
     Compacted,
-    /// The new ones hold the same offsets.
+    /// The new ones hold the same offsets, from the log's start on.
     Copied,
 }
 
@@ -262,9 +262,10 @@ impl PartitionLog {
     ) -> Result<Replaced, Misplaced> {
         let (gone, mut within, at) = self.split(range, &is_input);
         let taken = self.above_log_start(made);
-        let first = |extents: &[Extent]| extents.first().map(|e| e.base.max(self.log_start));
-        let last = |extents: &[Extent]| extents.last().map(|e| e.last);
-        let is_whole = first(&gone) == first(&taken) && last(&gone) == last(&taken);
+        let is_whole = match what {
+            Replacing::Compacted => true,
+            Replacing::Copied => self.is_copy(&gone, &taken),
+        };
         within.extend_from_slice(&taken);
         within.sort_by_key(|extent| extent.base);
         let before = at.start.checked_sub(1).map(|before| self.extents[before]);
@@ -272,14 +273,27 @@ impl PartitionLog {
         let all = before.iter().chain(&within).chain(behind.iter());
         let is_in_order = all.clone().zip(all.skip(1)).all(|(one, next)| one.last < next.base);
         let is_outside = |extent: &Extent| extent.base < range.0 || extent.last > range.1;
-        let is_copy = what == Replacing::Copied;
-        if is_copy && !is_whole || !is_in_order || taken.iter().any(is_outside) {
+        if !is_whole || !is_in_order || taken.iter().any(is_outside) {
             return Err(Misplaced);
         }
         self.bytes -= gone.iter().map(|extent| extent.bytes).sum::<u64>();
         self.bytes += taken.iter().map(|extent| extent.bytes).sum::<u64>();
         self.extents.splice(at, within);
         Ok(Replaced { gone, taken })
+    }
+
+    /// Whether `taken` begins and ends where `gone` does, as far as can be read. Where the log begins within the first extent,
+    /// there may be nothing up to the next run: compaction leaves gaps, and what ends before the log's start is not copied.
+    fn is_copy(&self, gone: &[Extent], taken: &[Extent]) -> bool {
+        let readable = |extent: &Extent| extent.base.max(self.log_start);
+        let begins = match (gone.first(), taken.first()) {
+            (Some(gone), Some(taken)) => {
+                readable(gone) == readable(taken)
+                    || gone.base < self.log_start && gone.base < taken.base
+            }
+            (gone, taken) => gone.is_none() && taken.is_none(),
+        };
+        begins && gone.last().map(|e| e.last) == taken.last().map(|e| e.last)
     }
 
     /// The extents between two offsets: those that are inputs, the others, and where they all are.

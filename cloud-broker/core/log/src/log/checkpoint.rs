@@ -2,13 +2,15 @@
 //!
 //! A checkpoint says exactly what the log knew at the end of one slot. Only the idempotent producers' state runs ahead of
 //! what is durable; so the slot is chosen, and theirs is written down, when it is the last that anything was staged for. The
-//! rest is written down when that slot is durable and nothing behind it is.
+//! rest is written down between the moment when that slot is durable and the one when the next is: after the answers that
+//! have waited for it, which are not to wait longer.
 
 use std::collections::BTreeSet;
 
 use wire::ids::Incarnation;
 use wire::time::MonoMs;
 
+use super::durable::LastSlot;
 use super::{Log, Now};
 use crate::catalog::Kept;
 use crate::checkpoint::{
@@ -139,9 +141,9 @@ impl Checkpoints {
         Some(job)
     }
 
-    /// Storing it did not work: another one is made later.
+    /// Storing it did not work: another one is made later. What may be there of this one goes with that.
     pub(super) fn failed(&mut self) {
-        self.storing = None;
+        self.found.others.extend(self.storing.take().map(|(stored, _)| stored.id));
         self.asked = true;
         self.moved.append(&mut self.moved_in_built);
     }
@@ -206,10 +208,11 @@ impl Log {
         }
         let rest = self.settings.space_checkpoint_ms;
         let is_rested = checkpoints.begun_at.is_none_or(|at| now.mono - at >= rest);
-        is_rested && self.catalog.waits_for_checkpoint(checkpoints.kept(), self.last_file)
+        is_rested && self.catalog.waits_for_checkpoint(checkpoints.kept(), self.last_slot.file_no)
     }
 
-    /// The slot that the begun checkpoint covers is durable, and nothing behind it is: everything else is written down.
+    /// If the slot that the begun checkpoint covers is durable: everything else is written down, as it is now. To be called
+    /// before the next slot changes anything.
     pub(super) fn build_checkpoint_if_durable(&mut self) {
         let through = self.durable_through;
         let checkpoints = &mut self.jobs.checkpoints;
@@ -255,7 +258,7 @@ impl Log {
                 writer.partition(&state);
             }
         }
-        let (file_no, pos) = self.last_file;
+        let LastSlot { file_no, end, crc } = self.last_slot;
         let stored = Stored { id, replay_file: file_no, replay_slot: through.next() };
         let head = CheckpointHead {
             id,
@@ -263,9 +266,9 @@ impl Log {
                 incarnation: self.incarnation,
                 leader_epoch: self.leader_epoch,
                 slot_no: through.next(),
-                prev_crc: self.prev_crc,
+                prev_crc: crc,
                 file_no,
-                pos,
+                pos: end,
             },
             gc_slot: self.gc_slot(id.incarnation).unwrap_or(stored.replay_slot),
             next_unit: self.catalog.next_unit,

@@ -119,7 +119,10 @@ impl Log {
         if let (Some(partition), Some(first), Some(last)) =
             (self.partitions.get_mut(&key), inputs.first(), inputs.last())
         {
-            let is_input = |extent: &Extent| inputs.contains(extent);
+            let is_input = |extent: &Extent| {
+                let at = inputs.binary_search_by_key(&extent.base, |input| input.base);
+                at.is_ok_and(|at| inputs[at] == *extent)
+            };
             let range = (first.base, last.last);
             match partition.replace(range, is_input, &made.extents, Replacing::Compacted) {
                 Ok(replaced) => {

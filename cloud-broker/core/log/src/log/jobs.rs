@@ -135,13 +135,18 @@ impl Log {
     pub fn take_job(&mut self, now: Now) -> Option<Job> {
         // Nothing is touched before this life has its OPEN: it might still turn out to be no life at all.
         self.durable_through?;
-        self.drop_empty_files();
+        self.build_checkpoint_if_durable();
         self.begin_checkpoint_if_due(now);
-        if self.jobs.housekeeping.is_free(now)
-            && let Some((running, job)) = self.plan_housekeeping()
-        {
-            self.jobs.housekeeping.running = Some(running);
-            return Some(job);
+        if self.jobs.housekeeping.is_free(now) {
+            let planned = self.plan_housekeeping().or_else(|| {
+                // A checkpoint that waited for a file to be sealed may go ahead: files without records were just dropped.
+                self.begin_checkpoint_if_due(now);
+                self.plan_housekeeping()
+            });
+            if let Some((running, job)) = planned {
+                self.jobs.housekeeping.running = Some(running);
+                return Some(job);
+            }
         }
         if !self.jobs.compaction.is_free(now) {
             return None;
@@ -201,7 +206,11 @@ impl Log {
                 };
                 let rejected = self.compacted(key, &inputs, &made, (cleaned, next_horizon));
                 self.catalog.set_busy(&running.units, false);
-                self.jobs.unable.remove(&key);
+                if rejected.is_empty() {
+                    self.jobs.unable.remove(&key);
+                } else {
+                    self.jobs.unable.insert(key, now.mono + UNABLE_MS);
+                }
                 self.jobs.look_again();
                 Applied { damaged, rejected, checkpoint: None }
             }
@@ -281,45 +290,34 @@ impl Log {
         (!is_written_to).then_some(file_no)
     }
 
-    /// The oldest file that gets no more slots.
+    /// The oldest file that gets no more slots. Those in which nobody can read anything need no footer.
     fn plan_seal(&mut self) -> Option<SealJob> {
-        let file_no = self.sealable()?;
-        let file = self.catalog.files.front()?;
-        let mut keys = file.keys.clone();
-        keys.sort_unstable();
-        keys.dedup();
-        let mut runs = Vec::new();
-        for key in keys {
-            if let Some(partition) = self.partitions.get(&key) {
-                runs.extend(partition.runs_in(file_no).map(|run| run.to_unit_run(key)));
+        loop {
+            let file_no = self.sealable()?;
+            let file = self.catalog.files.front()?;
+            let mut keys = file.keys.clone();
+            keys.sort_unstable();
+            keys.dedup();
+            let mut runs = Vec::new();
+            for key in keys {
+                if let Some(partition) = self.partitions.get(&key) {
+                    runs.extend(partition.runs_in(file_no).map(|run| run.to_unit_run(key)));
+                }
             }
-        }
-        Some(SealJob {
-            file_no,
-            first_slot: file.file.first_slot,
-            end_slot: file.file.end_slot,
-            slots_end: file.file.slots_end,
-            size: file.file.size,
-            setsum: runs.iter().fold(0, |sum, run| sum.wrapping_add(run.setsum)),
-            runs,
-        })
-    }
-
-    /// Files in which nobody can read anything need no footer, and nothing waits for them to be sealed.
-    fn drop_empty_files(&mut self) {
-        if self.jobs.housekeeping.running.is_some() {
-            return;
-        }
-        while let (Some(file_no), Some(file)) = (self.sealable(), self.catalog.files.front()) {
-            let is_read = |key: &PartitionKey| {
-                let partition = self.partitions.get(key);
-                partition.is_some_and(|partition| partition.runs_in(file_no).next().is_some())
-            };
-            if file.keys.iter().any(is_read) {
-                break;
+            if runs.is_empty() {
+                self.catalog.drop_file(file_no);
+                self.jobs.may_free = true;
+                continue;
             }
-            self.catalog.drop_file(file_no);
-            self.jobs.may_free = true;
+            return Some(SealJob {
+                file_no,
+                first_slot: file.file.first_slot,
+                end_slot: file.file.end_slot,
+                slots_end: file.file.slots_end,
+                size: file.file.size,
+                setsum: runs.iter().fold(0, |sum, run| sum.wrapping_add(run.setsum)),
+                runs,
+            });
         }
     }
 

@@ -114,7 +114,10 @@ impl Log {
             maintenance.at = Some(PartitionKey::all_of(TopicNo(0)).0);
             self.roll_if_old(now);
             self.jobs.look_again();
-            self.jobs.compaction_tick = Compaction::from_the_start();
+            // A round that is not over goes on: it comes no further than a piece with each call for jobs.
+            if self.jobs.compaction_tick == Compaction::Over {
+                self.jobs.compaction_tick = Compaction::from_the_start();
+            }
         }
         if let Some(from) = self.maintenance.at {
             self.maintenance.at = self.retain(self.retention_clock.now(now), from);

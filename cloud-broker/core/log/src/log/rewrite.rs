@@ -154,7 +154,8 @@ impl Log {
             self.catalog.settle(meta.id);
         }
         for unit in &rewriting.units {
-            if !inputs.contains(unit) {
+            // What was copied in vain would be copied so again, for ever.
+            if !inputs.contains(unit) || !rejected.is_empty() {
                 self.catalog.set_unreadable(*unit);
             }
         }

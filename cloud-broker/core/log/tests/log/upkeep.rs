@@ -279,6 +279,62 @@ fn a_dirty_partition_is_compacted_and_a_clean_one_left_alone() {
 }
 
 #[test]
+fn the_last_of_many_partitions_is_compacted_on_an_idle_broker_too() {
+    let mut world = compacted_topic();
+    let last = key(0, 1_499);
+    for partition in 0..1_500 {
+        world.log.register_partition(key(0, partition)).unwrap();
+    }
+    for _ in 0..60 {
+        world.log.append(world.now.wall, last, keyed(b"same", &[7; 3_000])).unwrap();
+        flush(&mut world.log, &mut world.disk);
+    }
+    world.settle();
+    let before = world.log.partition_bytes(last).unwrap();
+    // Nothing happens but maintenance, and after each the engine is asked for jobs until it has none.
+    for _ in 0..3 {
+        world.pass(1_000);
+        world.maintain();
+        world.settle();
+    }
+    assert!(world.log.partition_bytes(last).unwrap() < before / 2);
+}
+
+#[test]
+fn a_log_that_begins_where_compaction_left_nothing_can_be_copied() {
+    let mut world = compacted_topic();
+    let one = |world: &mut World, name: &[u8]| {
+        world.log.append(world.now.wall, a(), keyed(name, &[7; 3_000])).unwrap();
+        flush(&mut world.log, &mut world.disk);
+    };
+    for i in 0..120 {
+        one(&mut world, &[i]);
+    }
+    world.settle();
+    world.pass(30 * 86_400_000);
+    one(&mut world, b"stays");
+    put(&mut world, 100);
+    world.settle();
+    world.maintain();
+    world.settle();
+    let left = batches(&mut world);
+    assert!(left.contains(&(120, 120)) && !left.contains(&(122, 122)), "{left:?}");
+    // Now most of the unit is dead, and what is left of it begins with nothing.
+    world.log.delete_records(a(), Offset(122)).unwrap();
+    world.pass(1_000);
+    world.maintain();
+    let mut rewritten = 0;
+    while let Some(job) = world.log.take_job(world.now) {
+        rewritten += usize::from(matches!(job, Job::Rewrite(_)));
+        let done = world.run(job);
+        assert_eq!(world.log.job_done(world.now, done).rejected, []);
+    }
+    assert_eq!(rewritten, 1);
+    let behind: Vec<_> = left.into_iter().filter(|(base, _)| *base > 122).collect();
+    assert_eq!(batches(&mut world), behind);
+}
+
+#[test]
 fn a_partition_that_cannot_be_compacted_is_left_alone_for_a_while() {
     let mut world = compacted_topic();
     put(&mut world, 200);
@@ -416,6 +472,19 @@ fn a_file_that_cannot_be_sealed_holds_up_neither_checkpoints_nor_space() {
     world.restart();
     world.settle();
     world.check();
+}
+
+#[test]
+fn a_checkpoint_does_not_wait_for_the_next_event_because_of_a_file_without_records() {
+    let mut world = World::new(settings(), &[a()]);
+    world.append(2, 500);
+    world.restart();
+    world.settle();
+    // Now the last file of the life before has nothing but its OPEN.
+    world.restart();
+    world.log.request_checkpoint();
+    world.settle();
+    assert!(world.log.is_settled());
 }
 
 #[test]
