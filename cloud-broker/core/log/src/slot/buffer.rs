@@ -15,7 +15,7 @@ pub(super) struct SlotBuffer {
 impl SlotBuffer {
     /// Room for a slot of at most `len` bytes before it is padded, of which there are none yet.
     pub(super) fn new(len: usize) -> Self {
-        let mut bytes = Vec::with_capacity(len.next_multiple_of(SLOT_ALIGN) + SLOT_ALIGN);
+        let mut bytes: Vec<u8> = Vec::with_capacity(len.next_multiple_of(SLOT_ALIGN) + SLOT_ALIGN);
         // A machine that cannot tell gets a slot that has to be copied.
         let start =
             Some(bytes.as_ptr().align_offset(SLOT_ALIGN)).filter(|start| *start < SLOT_ALIGN);
