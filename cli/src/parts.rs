@@ -62,6 +62,9 @@ impl Part {
     }
 }
 
+/// What the broker leaves free of the disk. A share of it, as for a broker of its own, would refuse to work on many a laptop.
+const DISK_FREE_FLOOR_BYTES: u64 = 256 << 20;
+
 /// Starts the broker with its data in `broker/`.
 ///
 /// # Errors
@@ -81,6 +84,7 @@ pub async fn start_broker(
         tls_key: Some(certs.broker.key.clone()),
         tls_client_ca: Some(certs.authority.clone()),
         insecure: Some(layout.insecure),
+        disk_free_floor_bytes: Some(DISK_FREE_FLOOR_BYTES),
         ..cloud_broker::Config::default()
     };
     // The address for HTTP is not used: this process serves both parts on one, or none.

@@ -95,7 +95,7 @@ impl Driver {
             End::Idle => self.engine.health.stopped(),
         }
         // Clients notice that their answers end.
-        self.engine.log.end().await;
+        self.engine.log.end(end).await;
     }
 
     async fn turn(&mut self, mailboxes: &mut Mailboxes, done: &mut Done) -> End {

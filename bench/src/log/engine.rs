@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, anyhow, bail};
 use broker_log::{LogSettings, PartitionKey, TopicNo};
 use bytes::Bytes;
-use cloud_broker::log_folder::{Listener, OpenedLog, SpaceReport, SpaceSettings, WalEvent, open};
+use cloud_broker::log_folder::{OpenedLog, SpaceSettings, WalEvent, WalListener, open};
 use wire::ids::{Incarnation, Partition};
 
 use wire::record_batch::RecordBatchHeader;

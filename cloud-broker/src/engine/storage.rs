@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use super::log_events::LogReports;
 use super::sync_watch::{SyncWatch, Verdict};
-use super::{Driver, EngineGone};
+use super::{Driver, End, EngineGone};
 use crate::cold_reader::ColdReader;
 use crate::config::StorageSettings;
 use crate::job_threads::{JobReport, JobThreads};
-use crate::log_folder::{SpaceKeeper, WalEvent, WalWriter};
+use crate::log_folder::{SpaceKeeper, SpaceReport, WalEvent, WalWriter};
 use crate::metrics;
 
 /// How long the last checkpoint may take. Without it the next start replays what it lacks.
@@ -22,6 +22,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long threads may take to end once there is nothing more to do.
 const THREADS_END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same after a failure: the disk may hang.
+const THREADS_FAILED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often the metrics of what is stored are renewed.
 const USAGE_INTERVAL: Duration = Duration::from_secs(10);
@@ -73,9 +76,13 @@ impl LogThreads {
     }
 
     /// Ends all threads, which takes as long as the disk takes for what they have in hand.
-    pub(super) async fn end(self) {
+    pub(super) async fn end(self, end: End) {
+        let at_most = match end {
+            End::Failed => THREADS_FAILED_TIMEOUT,
+            End::Idle => THREADS_END_TIMEOUT,
+        };
         let ending = tokio::task::spawn_blocking(move || drop(self));
-        if tokio::time::timeout(THREADS_END_TIMEOUT, ending).await.is_err() {
+        if tokio::time::timeout(at_most, ending).await.is_err() {
             tracing::warn!("the disk does not finish what it was given; ending without it");
         }
     }
@@ -85,7 +92,7 @@ impl LogThreads {
 #[derive(Debug)]
 pub(super) struct Storage {
     sync: SyncWatch,
-    /// WAL files that slots were given for, counted as [`crate::log_folder::SpaceReport::made`] does.
+    /// WAL files that slots were given for, counted as [`SpaceReport::made`] does.
     files_given: u64,
     /// Bytes of slots, and of what jobs wrote, since the start.
     wal_bytes: u64,
@@ -158,10 +165,20 @@ impl Driver {
             | JobDone::Rewritten { .. }
             | JobDone::Sealed(_) => {}
         }
-        let clock = self.engine.clock;
+        let (clock, kind) = (self.engine.clock, report.kind);
         let broker = &mut self.engine.broker;
-        for damage in broker.job_done(clock.mono(), clock.wall(), report.done, &mut self.effects) {
+        let applied = broker.job_done(clock.mono(), clock.wall(), report.done, &mut self.effects);
+        for damage in applied.damaged {
             self.engine.log.reader.report(&damage);
+        }
+        for key in applied.rejected {
+            let (topic_no, partition) = (key.topic_no.0, key.partition.0);
+            tracing::error!(
+                topic_no,
+                partition,
+                kind,
+                "the result of a job does not fit; nothing is lost"
+            );
         }
     }
 
@@ -204,17 +221,11 @@ impl Driver {
         }
     }
 
-    /// Tells the engine how much space there is. What was given to the disk since the report is not there any more.
+    /// Tells the engine how much space there is.
     pub(super) fn tell_room(&mut self) {
         let report = *self.engine.log.reports.space.borrow_and_update();
-        let not_known = self.storage.files_given.saturating_sub(report.made);
-        let ready_files = usize::try_from(report.files.saturating_sub(not_known));
-        let room = Room {
-            ready_files: ready_files.unwrap_or(usize::MAX),
-            below_floor: report.below_floor,
-        };
         let space = DiskSpace { total_bytes: report.disk.total, usable_bytes: report.disk.free };
-        self.engine.broker.set_room(room, space);
+        self.engine.broker.set_room(room(&report, self.storage.files_given), space);
     }
 
     /// Does what time asks for.
@@ -271,5 +282,29 @@ impl Driver {
     pub(super) fn fail(&self, component: &'static str, detail: String) -> EngineGone {
         self.engine.trigger.fatal(FatalError { component, detail });
         EngineGone
+    }
+}
+
+/// What a report means once slots for `files_given` files were given to the disk: what it does not know of yet is not there
+/// any more.
+fn room(report: &SpaceReport, files_given: u64) -> Room {
+    let not_known = files_given.saturating_sub(report.made);
+    let ready_files = usize::try_from(report.files.saturating_sub(not_known));
+    Room { ready_files: ready_files.unwrap_or(usize::MAX), below_floor: report.below_floor }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_a_report_does_not_know_of_are_not_there_any_more() {
+        for (made, files, given, expected) in
+            [(1, 5, 1, 5), (1, 5, 2, 4), (1, 1, 5, 0), (3, 5, 2, 5), (0, 64, 0, 64)]
+        {
+            let report = SpaceReport { made, files, below_floor: true, ..SpaceReport::default() };
+            let expected = Room { ready_files: expected, below_floor: true };
+            assert_eq!(room(&report, given), expected, "{made} {files} {given}");
+        }
     }
 }

@@ -17,6 +17,9 @@ const PAUSE_STEP: Duration = Duration::from_millis(50);
 /// What was not written while there was nothing to write may not be made up for beyond this.
 const CREDIT_MAX: Duration = Duration::from_millis(100);
 
+/// So many bytes may be read for one that may be written: nothing is synced, but somebody decompresses and hashes them.
+const READS_PER_WRITE: usize = 4;
+
 /// Tells threads to end. Clones tell the same.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stop {
@@ -77,6 +80,10 @@ impl Pace for Pacer {
         }
         proceed
     }
+
+    fn read(&mut self, bytes: usize) -> Proceed {
+        self.wrote(bytes / READS_PER_WRITE)
+    }
 }
 
 /// For jobs that others wait for.
@@ -107,6 +114,14 @@ mod tests {
         assert_eq!(pacer.debt(now, 250_000), ms(250));
         assert_eq!(pacer.debt(now + ms(100), 250_000), ms(400));
         assert_eq!(pacer.debt(now + ms(5_000), 300_000), ms(200));
+    }
+
+    #[test]
+    fn reading_is_paid_for_too() {
+        let mut pacer = pacer(&Stop::default());
+        let before = pacer.paid_until;
+        assert_eq!(pacer.read(400_000), Proceed::Go);
+        assert!(pacer.paid_until >= before + Duration::from_millis(100));
     }
 
     #[test]

@@ -33,8 +33,9 @@ impl CheckpointStore for LogFolder {
         let folder = self.folders().checkpoints_of(id.incarnation);
         if !folder.is_dir() {
             fs::create_dir(&folder).map_err(|e| StoreError::io("make", &folder, e))?;
-            sync_folder(&self.folders().checkpoint)?;
         }
+        // Also if it was there: the attempt that made it may have failed right behind that.
+        sync_folder(&self.folders().checkpoint)?;
         let path = self.folders().checkpoint_file(id);
         let tmp = tmp_of(&path);
         let stored = (|| {

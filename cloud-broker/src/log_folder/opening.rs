@@ -56,7 +56,7 @@ pub fn open(
     folder.space().adopt()?;
     let recovered = recover(&mut folder).map_err(|error| WalError::recovery(root, error))?;
     for damaged in &recovered.damaged {
-        tracing::error!("{damaged}; an older one is good");
+        tracing::error!("{damaged}; another one is good");
     }
     settle(&mut folder, &recovered)?;
     let report = recovered.report;

@@ -17,7 +17,6 @@ const KAFKA_STORAGE_ERROR: i16 = 56;
 fn small_files() -> Broker {
     let mut broker = Broker::prepared();
     let storage = &mut broker.settings.storage;
-    storage.disk_free_floor_bytes = Some(0);
     storage.log.wal_file_bytes = 256 << 10;
     storage.log.checkpoint_bytes_min = 1 << 20;
     storage.log.space_checkpoint_ms = 50;
@@ -114,6 +113,25 @@ async fn a_folder_without_checkpoints_is_replayed() {
     let mut client = broker.kafka().await;
     assert_eq!(read_all(&mut client, "t", 0, 50).await.len(), 50);
     drop(client);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_left_is_removed_at_the_next_start() {
+    let mut broker = small_files();
+    broker.go().await.unwrap();
+    broker.kafka().await.make_topic("t").await;
+    broker.stop().await;
+    let data = broker.settings.data_dir.clone();
+    let left = ["unit/00000000000000ff.unit", "unit/0000000000000100.unit.tmp", "wal/a.wal.tmp"]
+        .map(|name| data.join(name));
+    for path in &left {
+        std::fs::write(path, b"half made").unwrap();
+    }
+    broker.go().await.unwrap();
+    for path in &left {
+        assert!(!path.exists(), "{}", path.display());
+    }
     broker.stop().await;
 }
 

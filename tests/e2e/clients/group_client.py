@@ -3,13 +3,14 @@
     group_client.py consume BROKER GROUP TOPIC    until it is ended; prints "PARTITION OFFSET VALUE" for each record
     group_client.py describe BROKER GROUP         prints the group's state, and how many partitions each member has
     group_client.py offsets BROKER GROUP          prints "PARTITION OFFSET" for each committed offset
+    group_client.py commit BROKER GROUP TOPIC N   commits the offsets 1 to N of partition 0, one by one
     group_client.py delete BROKER GROUP           deletes the group; prints "deleted" or the error's name
 """
 
 import signal
 import sys
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 TIMEOUT_S = 60
@@ -58,6 +59,13 @@ def offsets(broker, group):
         print(partition.partition, partition.offset)
 
 
+def commit(broker, group, topic, count):
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": group, "enable.auto.commit": False})
+    for offset in range(1, int(count) + 1):
+        consumer.commit(offsets=[TopicPartition(topic, 0, offset)], asynchronous=False)
+    consumer.close()
+
+
 def delete(broker, group):
     admin = AdminClient({"bootstrap.servers": broker})
     try:
@@ -68,5 +76,7 @@ def delete(broker, group):
 
 
 if __name__ == "__main__":
-    commands = {"consume": consume, "describe": describe, "offsets": offsets, "delete": delete}
+    commands = {
+        "commit": commit, "consume": consume, "describe": describe, "offsets": offsets, "delete": delete,
+    }
     commands[sys.argv[1]](*sys.argv[2:])

@@ -16,7 +16,7 @@
 import sys
 import time
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 TIMEOUT_S = 60
@@ -103,10 +103,11 @@ def drain(broker, *names):
     deadline = time.monotonic() + STUCK_S
     while left and time.monotonic() < deadline:
         for message in consumer.consume(1000, 0.1):
-            if message.error() is not None:
-                print(message.error(), file=sys.stderr)
-                continue
             place = message.topic(), message.partition()
+            if message.error() is not None:
+                if message.error().code() == KafkaError.INVALID_MSG and place in left:
+                    print("stuck", *place, *left.pop(place))
+                continue
             value = (message.value() or b"").split(b":", 1)[0].decode()
             print(*place, message.offset(), value)
             deadline = time.monotonic() + STUCK_S

@@ -233,6 +233,17 @@ impl Process {
         Ok(kib << 10)
     }
 
+    /// Bytes that it has given to disks since its start.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn written_bytes(&self) -> Result<u64> {
+        let path = format!("/proc/{}/io", self.child.id());
+        let counts = std::fs::read_to_string(&path)?;
+        let line = counts.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        Ok(line.with_context(|| format!("no write_bytes in {path}"))?.parse()?)
+    }
+
     fn poll_end(&mut self) -> Result<Option<ExitStatus>> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait()?;

@@ -12,6 +12,21 @@ use crate::settings::Tested;
 use crate::stage::Stage;
 use crate::wait::until;
 
+/// Sizes of the broker's storage so small that within a second or two WAL files are rolled, sealed and sorted into units,
+/// checkpoints written, and topics cut and compacted.
+const SMALL_STORAGE: &[(&str, &str)] = &[
+    ("--wal-file-bytes", "262144"),
+    ("--tail-bytes", "65536"),
+    ("--wal-ready-files", "1"),
+    ("--checkpoint-bytes-min", "262144"),
+    ("--space-checkpoint-ms", "100"),
+    ("--l0-bytes-max", "600000"),
+    ("--rewrite-bytes-min", "300000"),
+    ("--own-unit-bytes", "200000"),
+    ("--unit-bytes", "500000"),
+    ("--maintenance-ms", "100"),
+];
+
 /// Figures are published right after the acknowledgements they count: one sample may be from just before.
 const DELIVERED_SAMPLES: u32 = 5;
 
@@ -55,8 +70,19 @@ impl<'a> Site<'a> {
             .flag("--http-listen", self.broker_http().to_string())
             .flag("--tls-cert", &self.broker.certificate)
             .flag("--tls-key", &self.broker.key)
-            .flag("--tls-client-ca", &self.authority.certificate);
+            .flag("--tls-client-ca", &self.authority.certificate)
+            // How full the disk of whoever runs this is says nothing.
+            .env("CULVERT_BROKER_DISK_FREE_FLOOR_BYTES", "0");
         Ok(launch)
+    }
+
+    /// The broker with sizes so small that every part of its storage works all the time.
+    ///
+    /// # Errors
+    /// If it is not built.
+    pub fn small_storage_broker(&self) -> Result<Launch> {
+        let broker = self.broker()?;
+        Ok(SMALL_STORAGE.iter().fold(broker, |launch, (name, value)| launch.flag(name, value)))
     }
 
     /// The gateway, to be started.

@@ -221,8 +221,8 @@ impl Sim {
                 Job::Compact(_) => "compact",
             });
             let result = job.run(&mut self.disk, &mut Unpaced, &KafkaRecords);
-            let damaged = self.broker.job_done(self.now, self.wall, result, &mut self.effects);
-            assert!(damaged.is_empty(), "{damaged:?}");
+            let applied = self.broker.job_done(self.now, self.wall, result, &mut self.effects);
+            assert!(applied.damaged.is_empty() && applied.rejected.is_empty(), "{applied:?}");
             self.sort();
             self.commit();
         }

@@ -11,6 +11,7 @@ use crate::checkpoint::UnsealedFile;
 use crate::extent::Extent;
 use crate::ids::{FileNo, PartitionKey, SlotNo, UnitId, UnitNo};
 use crate::lease::Lease;
+use crate::mutant::{self, Mutant};
 use crate::settings::ADOPTED_RUN_BYTES;
 use crate::unit::{UnitKind, UnitMeta};
 
@@ -76,6 +77,10 @@ struct Dead {
 impl Dead {
     /// Whether one of the checkpoints that are kept names it, or its replay reads it.
     fn is_needed(&self, kept: &[Kept; 2]) -> bool {
+        if mutant::is(Mutant::FreedAlthoughNamed) {
+            return false;
+        }
+        let kept = if mutant::is(Mutant::OlderCheckpointForgotten) { &[kept[1]; 2] } else { kept };
         self.named_by >= kept[0].n
             || match self.id {
                 UnitId::Wal(file_no) => kept.iter().any(|kept| file_no >= kept.replay_file),
@@ -119,14 +124,10 @@ impl Catalog {
 
     /// Whether something dead could be given back if there were a newer checkpoint. Replay of one that is made now would begin
     /// in the file of the last slot, which is needed until there is a next one.
-    pub(crate) fn waits_for_checkpoint(
-        &self,
-        kept: Option<[Kept; 2]>,
-        last: (FileNo, u64),
-    ) -> bool {
+    pub(crate) fn waits_for_checkpoint(&self, kept: Option<[Kept; 2]>, last: FileNo) -> bool {
         self.dead.iter().any(|dead| {
             let can_go = match dead.id {
-                UnitId::Wal(file_no) => file_no < last.0,
+                UnitId::Wal(file_no) => file_no < last,
                 UnitId::Unit(_) => true,
             };
             can_go && kept.is_none_or(|kept| dead.is_needed(&kept))

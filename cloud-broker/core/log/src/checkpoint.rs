@@ -112,6 +112,25 @@ pub struct PartitionState {
     pub streams: Vec<(ProducerId, StreamState)>,
 }
 
+impl PartitionState {
+    /// A partition that holds nothing.
+    #[must_use]
+    pub fn empty(key: PartitionKey) -> Self {
+        Self {
+            key,
+            log_start: Offset::ZERO,
+            next: Offset::ZERO,
+            cleaned: Offset::ZERO,
+            next_horizon: None,
+            epochs: Vec::new(),
+            extents: Vec::new(),
+            runs: Vec::new(),
+            producers: Vec::new(),
+            streams: Vec::new(),
+        }
+    }
+}
+
 /// Where an idempotent producer stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProducerState {

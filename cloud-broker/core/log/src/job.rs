@@ -160,7 +160,7 @@ pub enum JobDone {
     Sealed(Made),
     /// The checkpoint is durable.
     Checkpointed(CheckpointId),
-    /// The units are gone.
+    /// These units are gone; others of the job that are not here could not be given back.
     Freed(Vec<UnitId>),
     /// Everything that lived in the inputs is in the units that were made.
     Rewritten {

@@ -30,7 +30,7 @@ pub use room::Room;
 pub use usage::LogUsage;
 
 use crate::catalog::Catalog;
-use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo};
+use crate::ids::{PartitionKey, SlotNo, TopicNo};
 use crate::partition::{PartitionLog, PartitionOffsets};
 use crate::policy::TopicPolicy;
 use crate::producer::Producers;
@@ -43,7 +43,7 @@ use crate::tail::Tail;
 use crate::uplink_stream::{UplinkStream, UplinkStreams};
 use checkpoint::Checkpoints;
 pub(crate) use checkpoint::{FoundCheckpoints, Stored};
-use durable::InFlight;
+use durable::{InFlight, LastSlot};
 use jobs::Jobs;
 use maintain::Maintenance;
 use place::WritePlace;
@@ -81,8 +81,7 @@ pub struct Log {
     tail: Tail,
     catalog: Catalog,
     jobs: Jobs,
-    /// Where the last durable slot lies, and ends.
-    last_file: (FileNo, u64),
+    last_slot: LastSlot,
     maintenance: Maintenance,
     retention_clock: RetentionClock,
 }
@@ -119,7 +118,7 @@ impl Log {
             tail: Tail::new(settings.tail_bytes),
             catalog: recovered.catalog,
             jobs: Jobs::new(Checkpoints::new(recovered.checkpoints, recovered.report.slot_bytes)),
-            last_file: (recovered.next_file_no, 0),
+            last_slot: LastSlot { file_no: recovered.next_file_no, end: 0, crc: 0 },
             maintenance: Maintenance::default(),
             retention_clock: RetentionClock::new(recovered.newest_append),
             settings: settings.clone(),

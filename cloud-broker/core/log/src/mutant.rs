@@ -11,6 +11,8 @@ pub enum Mutant {
     IgnorePrevTag,
     /// A checkpoint is written down before the slot that it covers is durable.
     CheckpointNotDurable,
+    /// Key compaction drops the last record of a key, too.
+    CompactionDropsAll,
     /// DeleteRecords is answered before a checkpoint has it.
     DeletionNotDurable,
     /// Space is given back although a checkpoint that is kept names it.
@@ -62,6 +64,7 @@ mod switch {
         pub const ALL: &[Self] = &[
             Self::AcceptAnyTail,
             Self::CheckpointNotDurable,
+            Self::CompactionDropsAll,
             Self::DeletedComesBack,
             Self::DeletionNotDurable,
             Self::FreedAlthoughNamed,

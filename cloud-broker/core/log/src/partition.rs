@@ -10,6 +10,7 @@ use crate::checkpoint::PartitionState;
 use crate::extent::Extent;
 use crate::ids::{FileNo, PartitionKey};
 use crate::job::UnitRun;
+use crate::mutant::{self, Mutant};
 use crate::slot::{RunEntry, RunFlags};
 
 /// Offsets of a partition.
@@ -82,6 +83,15 @@ impl Run {
 /// Why what a job has made cannot take the place of what it was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Misplaced;
+
+/// What was done to the extents that are replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replacing {
+    /// Records may have been dropped.
+    Compacted,
+    /// The new ones hold the same offsets, from the log's start on.
+    Copied,
+}
 
 /// How extents changed.
 #[derive(Debug, PartialEq, Eq)]
@@ -217,53 +227,45 @@ impl PartitionLog {
             .take_while(move |run| run.file_no == file_no)
     }
 
-    /// The runs of a file, which are the first, have become `made`. Gives back what was taken of it: not what was dropped
-    /// meanwhile.
-    pub(crate) fn seal(&mut self, file_no: FileNo, made: &[Extent]) -> Vec<Extent> {
-        let runs_before = self.runs.len();
-        while let Some(run) = self.runs.front().filter(|run| run.file_no <= file_no) {
-            self.bytes -= u64::from(run.len);
-            self.runs.pop_front();
+    /// The runs of a file, which are the first, have become `made`. Tells of each extent that was taken: not of those that
+    /// were deleted meanwhile.
+    pub(crate) fn seal(
+        &mut self,
+        file_no: FileNo,
+        made: &[(PartitionKey, Extent)],
+        mut taken: impl FnMut(&Extent),
+    ) {
+        let sealed = self.runs.partition_point(|run| run.file_no <= file_no);
+        self.bytes -= self.runs.drain(..sealed).map(|run| u64::from(run.len)).sum::<u64>();
+        // Most partitions of many are idle most of the time.
+        if self.runs.is_empty() {
+            self.runs = VecDeque::new();
         }
-        let mut taken = Vec::new();
-        for extent in made {
+        for (_, extent) in made.iter().filter(|_| sealed > 0) {
             let is_next = self.extents.last().is_none_or(|before| before.last < extent.base);
-            if self.runs.len() < runs_before && is_next && extent.last >= self.log_start {
+            if is_next && extent.last >= self.log_start {
                 self.bytes += extent.bytes;
                 self.extents.push(*extent);
-                taken.push(*extent);
+                taken(extent);
             }
         }
-        taken
     }
 
-    /// Puts `made` in the place of those extents from `first` to `last` that `is_input`. Both must hold the same offsets; what
-    /// lies below the log's start by now is not taken.
+    /// Puts `made` in the place of those extents from the first to the second offset that `is_input`. What lies below the
+    /// log's start by now is not taken.
     pub(crate) fn replace(
         &mut self,
         range: (Offset, Offset),
         is_input: impl Fn(&Extent) -> bool,
-        made: &[Extent],
-    ) -> Result<Replaced, Misplaced> {
-        let (gone, _, _) = self.split(range, &is_input);
-        let taken = self.above_log_start(made);
-        let first = |extents: &[Extent]| extents.first().map(|e| e.base.max(self.log_start));
-        let last = |extents: &[Extent]| extents.last().map(|e| e.last);
-        if first(&gone) != first(&taken) || last(&gone) != last(&taken) {
-            return Err(Misplaced);
-        }
-        self.replace_compacted(range, is_input, made)
-    }
-
-    /// Like [`PartitionLog::replace`], where records may have been dropped.
-    pub(crate) fn replace_compacted(
-        &mut self,
-        range: (Offset, Offset),
-        is_input: impl Fn(&Extent) -> bool,
-        made: &[Extent],
+        made: &[(PartitionKey, Extent)],
+        what: Replacing,
     ) -> Result<Replaced, Misplaced> {
         let (gone, mut within, at) = self.split(range, &is_input);
         let taken = self.above_log_start(made);
+        let is_whole = match what {
+            Replacing::Compacted => true,
+            Replacing::Copied => self.is_copy(&gone, &taken),
+        };
         within.extend_from_slice(&taken);
         within.sort_by_key(|extent| extent.base);
         let before = at.start.checked_sub(1).map(|before| self.extents[before]);
@@ -271,13 +273,27 @@ impl PartitionLog {
         let all = before.iter().chain(&within).chain(behind.iter());
         let is_in_order = all.clone().zip(all.skip(1)).all(|(one, next)| one.last < next.base);
         let is_outside = |extent: &Extent| extent.base < range.0 || extent.last > range.1;
-        if !is_in_order || taken.iter().any(is_outside) {
+        if !is_whole || !is_in_order || taken.iter().any(is_outside) {
             return Err(Misplaced);
         }
         self.bytes -= gone.iter().map(|extent| extent.bytes).sum::<u64>();
         self.bytes += taken.iter().map(|extent| extent.bytes).sum::<u64>();
         self.extents.splice(at, within);
         Ok(Replaced { gone, taken })
+    }
+
+    /// Whether `taken` begins and ends where `gone` does, as far as can be read. Where the log begins within the first extent,
+    /// there may be nothing up to the next run: compaction leaves gaps, and what ends before the log's start is not copied.
+    fn is_copy(&self, gone: &[Extent], taken: &[Extent]) -> bool {
+        let readable = |extent: &Extent| extent.base.max(self.log_start);
+        let begins = match (gone.first(), taken.first()) {
+            (Some(gone), Some(taken)) => {
+                readable(gone) == readable(taken)
+                    || gone.base < self.log_start && gone.base < taken.base
+            }
+            (gone, taken) => gone.is_none() && taken.is_none(),
+        };
+        begins && gone.last().map(|e| e.last) == taken.last().map(|e| e.last)
     }
 
     /// The extents between two offsets: those that are inputs, the others, and where they all are.
@@ -292,7 +308,9 @@ impl PartitionLog {
         (inputs, others, start..end)
     }
 
-    fn above_log_start(&self, made: &[Extent]) -> Vec<Extent> {
-        made.iter().copied().filter(|extent| extent.last >= self.log_start).collect()
+    fn above_log_start(&self, made: &[(PartitionKey, Extent)]) -> Vec<Extent> {
+        let is_above =
+            |extent: &Extent| extent.last >= self.log_start || mutant::is(Mutant::DeletedComesBack);
+        made.iter().map(|(_, extent)| *extent).filter(is_above).collect()
     }
 }

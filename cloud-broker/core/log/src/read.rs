@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use wire::limits::RECORD_BATCH_BYTES_MAX;
 use wire::offset::Offset;
 use wire::record_batch::RecordBatchHeader;
 
@@ -83,14 +82,16 @@ impl Piece {
         }
     }
 
-    /// Bytes that reading it takes at most.
+    /// Bytes of memory that reading it takes; for an extent, unless its runs differ much.
     #[must_use]
     pub fn bytes_max(&self) -> usize {
         match self {
-            // A first batch that is larger than the limit is read all the same.
+            // Runs are read whole, also if the limit is smaller.
             Self::Extent(read, _) => {
-                let all = usize::try_from(read.extent.bytes).unwrap_or(usize::MAX);
-                all.min(read.max_bytes.max(RECORD_BATCH_BYTES_MAX))
+                let in_memory = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+                let run = read.extent.bytes / u64::from(read.extent.count.max(1));
+                let longest = in_memory(run.saturating_mul(2));
+                in_memory(read.extent.bytes).min(read.max_bytes.max(longest))
             }
             Self::File(piece) => piece.len as usize,
             Self::Memory(bytes) => bytes.len(),

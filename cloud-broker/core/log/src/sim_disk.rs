@@ -136,6 +136,19 @@ impl SimDisk {
         RefMut::map(self.state.borrow_mut(), |state| state.damage(name))
     }
 
+    /// Bits of one byte of a file rot, for good.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn flip(&mut self, name: FileName, at: usize, bits: u8) {
+        self.state.borrow_mut().flip(name, at, bits);
+    }
+
+    /// From now on reads of this file fail, and of no other one.
+    pub fn set_unreadable(&mut self, name: Option<FileName>) {
+        self.state.borrow_mut().unreadable = name;
+    }
+
     /// The files that exist, in the order of their names.
     #[must_use]
     pub fn names(&self) -> Vec<FileName> {

@@ -119,15 +119,27 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
             Ok(disk) => {
                 metrics::disk(&disk);
                 self.disk = disk;
+                let is_below = self.floor.is_below(disk.free);
                 let mut state = self.space.lock();
-                state.below_floor = self.floor.is_below(disk.free);
+                let was_below = std::mem::replace(&mut state.below_floor, is_below);
                 // Worth another try.
                 state.cannot_prepare = false;
                 state.no_space = false;
+                drop(state);
+                self.tell(was_below, is_below);
             }
             Err(error) => tracing::warn!("what is left of the disk is not known: {error}"),
         }
         self.report();
+    }
+
+    fn tell(&self, was_below: bool, is_below: bool) {
+        let (free, floor) = (self.disk.free, self.space.settings.floor);
+        if is_below && !was_below {
+            tracing::error!(free, floor, "too little of the disk is free: nothing is taken in");
+        } else if was_below && !is_below {
+            tracing::info!(free, "enough of the disk is free again");
+        }
     }
 
     fn report(&mut self) {

@@ -81,6 +81,7 @@ fn a_file_that_is_being_zeroed_is_handed_over_and_not_written_any_more() {
     space.want();
     wait_until(&space, |state| state.is_zeroing);
     let path = space.take(file_bytes).unwrap();
+    assert_eq!(path.extension().unwrap(), RESERVED_EXTENSION, "not all of it was waited for");
     fs::write(&path, b"slots").unwrap();
     wait_until(&space, |state| !state.ready.is_empty() || state.is_zeroing);
     drop(keeper);

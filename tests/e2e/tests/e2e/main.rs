@@ -2,6 +2,7 @@
 //! says what holds.
 
 mod bad_input;
+mod compaction;
 mod consumer_groups;
 mod device_batches;
 mod disk_full;

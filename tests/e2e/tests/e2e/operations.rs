@@ -1,12 +1,16 @@
 //! What an operator's tools see: metrics and probes.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use e2e::{
-    Client, PATIENCE, Site, Version, get, metric, request, scenario, until, up,
+    Client, PATIENCE, Site, Tool, Version, get, metric, produce, request, scenario, until, up,
     wait_until_delivered,
 };
+
+/// Longer than anything that the broker does from time to time.
+const QUIET: Duration = Duration::from_secs(12);
 
 /// Checks that everything served under `/metrics` begins with one of `prefixes`, and that each has some.
 fn check_names(http: SocketAddr, prefixes: &[&str]) -> Result<()> {
@@ -95,5 +99,25 @@ fn a_gateway_without_a_broker_is_alive() {
         })?;
         ensure!(site.gateway_metric("culvert_gateway_uplink_connected")? == 0.0);
         gateway.check_running()
+    });
+}
+
+/// Disks of small machines wear out by what is written for nothing.
+#[test]
+fn a_broker_that_nobody_writes_to_writes_nothing() {
+    scenario(&[Tool::Kcat], |stage| {
+        let site = Site::new(stage)?;
+        let broker = site.broker()?.start()?;
+        for value in ["a", "b", "c"] {
+            produce(site.kafka(), "t", value, PATIENCE)?;
+        }
+        let mut last = (broker.written_bytes()?, Instant::now());
+        until("quiet", PATIENCE, || {
+            let written = broker.written_bytes()?;
+            if written != last.0 {
+                last = (written, Instant::now());
+            }
+            Ok((last.1.elapsed() >= QUIET).then_some(()))
+        })
     });
 }

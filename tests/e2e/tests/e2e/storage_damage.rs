@@ -27,10 +27,6 @@ const LOAD_TIME: Duration = Duration::from_secs(3);
 /// What may be wrong at most: a damaged place costs those whose records lie in it.
 const STUCK_MAX: usize = 2;
 
-/// Sizes so small that there are files of every kind.
-const SMALL: &[(&str, &str)] =
-    &[("--wal-file-bytes", "262144"), ("--tail-bytes", "65536"), ("--wal-ready-files", "1")];
-
 #[test]
 fn a_flipped_bit_is_found_and_costs_no_more_than_its_place() {
     scenario(TOOLS, |stage| {
@@ -96,7 +92,7 @@ fn fill(site: &Site<'_>, whole: &Path, stop: Stop) -> Result<StorageLedger> {
     if data.exists() {
         std::fs::remove_dir_all(&data)?;
     }
-    let mut broker = start(site)?.start()?;
+    let mut broker = site.small_storage_broker()?.start()?;
     let load = StorageLoad::start(stage, site.kafka(), TOPICS)?;
     std::thread::sleep(LOAD_TIME);
     let ledger = load.finish()?;
@@ -121,14 +117,6 @@ fn fill(site: &Site<'_>, whole: &Path, stop: Stop) -> Result<StorageLedger> {
     Ok(ledger)
 }
 
-fn start(site: &Site<'_>) -> Result<e2e::Launch> {
-    let mut launch = site.broker()?;
-    for (flag, value) in SMALL {
-        launch = launch.flag(flag, value);
-    }
-    Ok(launch)
-}
-
 /// Starts a broker on a copy with one bit flipped, and says what became of it.
 fn try_with(
     site: &Site<'_>,
@@ -141,12 +129,14 @@ fn try_with(
     std::fs::remove_dir_all(&data)?;
     copy(whole, &data)?;
     flip.carry_out(whole, &data)?;
-    let mut broker = start(site)?.spawn()?;
+    let mut broker = site.small_storage_broker()?.spawn()?;
     if broker.address("kafka").is_err() {
         let status = broker.wait(PATIENCE)?;
         ensure!(status.code() == Some(1), "it ended with {status}");
         let log = broker.log();
-        let named = log.lines().any(|line| line.contains("ERROR") && line.contains("damaged"));
+        let file = flip.file.file_name().unwrap_or_default().to_string_lossy();
+        let names = |line: &str| line.contains("damaged") || line.contains(&*file);
+        let named = log.lines().any(|line| line.contains("ERROR") && names(line));
         ensure!(named, "it ended without saying what is damaged:\n{log}");
         return Ok("refused to start".to_owned());
     }
@@ -159,7 +149,7 @@ fn try_with(
     let stuck = ledger.check_drained(TOPICS, &told)?;
     ensure!(stuck <= STUCK_MAX, "{stuck} partitions cannot be read to their end");
     if stuck > 0 {
-        let found = metric(site.broker_http(), "culvert_broker_damage_found_total")?;
+        let found = metric(site.broker_http(), "culvert_broker_damage_total")?;
         let named = broker.log().lines().any(|line| line.contains("damaged"));
         ensure!(found > 0.0 && named, "the broker does not say what is damaged");
         return Ok(format!("{stuck} partitions stop at the damage, which is reported"));

@@ -33,24 +33,13 @@ const DOOMED_EVERY: u32 = 5;
 /// What retention leaves of a partition at least, if so much was produced to it.
 const SHORT_BYTES: usize = 300_000;
 
-/// Sizes so small that every life rolls and seals files, writes checkpoints and copies units.
-fn small(site: &Site<'_>) -> Result<Process> {
-    let mut launch = site.broker()?;
-    for (flag, value) in SMALL {
-        launch = launch.flag(flag, value);
-    }
-    launch.start()
-}
-
-const SMALL: &[(&str, &str)] = &[("--wal-file-bytes", "262144"), ("--tail-bytes", "65536")];
-
 #[test]
 fn a_broker_killed_while_its_log_is_worked_on_loses_and_doubles_nothing() {
     scenario(TOOLS, |stage| {
         eprintln!("CULVERT_SEED={}", stage.settings.seed);
         let site = Site::new(stage)?;
         let mut chance = Chance::new(stage.settings.seed);
-        let mut broker = small(&site)?;
+        let mut broker = site.small_storage_broker()?.start()?;
         let load = StorageLoad::start(stage, site.kafka(), TOPICS)?;
         for round in 0..stage.settings.storage_kill_rounds {
             wait_for_progress(&mut broker, &load)?;
@@ -59,13 +48,13 @@ fn a_broker_killed_while_its_log_is_worked_on_loses_and_doubles_nothing() {
             }
             std::thread::sleep(chance.below(LIFE_MAX));
             broker.kill().with_context(|| format!("round {round}"))?;
-            broker = small(&site)?;
+            broker = site.small_storage_broker()?.start()?;
         }
         let ledger = load.finish()?;
         check(&site, &ledger)?;
         // Once more from disk alone.
         broker.kill()?;
-        broker = small(&site)?;
+        broker = site.small_storage_broker()?.start()?;
         check(&site, &ledger)?;
         broker.check_running()
     });

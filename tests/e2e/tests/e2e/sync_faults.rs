@@ -17,6 +17,9 @@ const DELIVERED: &str = "culvert_gateway_readings_delivered_total";
 /// No answer within this time is none: far longer than a commit, shorter than a client's keep-alive.
 const SILENCE: Duration = Duration::from_secs(3);
 
+/// Far longer than anything here waits.
+const HANG: Duration = Duration::from_secs(120);
+
 /// A process whose disk has failed ends by itself, with an error that names the part.
 fn check_fatal_end(process: &mut Process, part: &str) -> Result<()> {
     let status = process.wait(PATIENCE)?;
@@ -190,5 +193,30 @@ fn the_broker_acknowledges_nothing_when_the_sync_fails() {
         check_dense(&records)?;
         ensure!(records.len() == acked.len(), "{records:?}");
         check_present(&records, "dev1", &acked)
+    });
+}
+
+/// A disk that hangs says nothing, so the broker has to: it is not ready, and after a while it gives the disk up although a
+/// thread of it still waits.
+#[test]
+fn the_broker_gives_a_disk_up_that_hangs() {
+    scenario(&[Tool::Cc, Tool::Kcat], |stage| {
+        let site = Site::new(stage)?;
+        let shim = SyncShim::new(stage)?;
+        let launch = || Ok::<_, anyhow::Error>(site.broker()?.flag("--sync-timeout-ms", "2000"));
+        let mut broker = shim.before(launch()?).start()?;
+        produce(site.kafka(), "produced", "0", PATIENCE)?;
+        shim.delay(HANG)?;
+        let outcome = produce(site.kafka(), "produced", "1", SILENCE);
+        ensure!(outcome.is_err(), "a sync that hangs was acknowledged");
+        let began = Instant::now();
+        check_fatal_end(&mut broker, "has not finished a sync for 2000 ms")?;
+        ensure!(began.elapsed() < HANG / 2, "it has waited for the disk");
+        shim.pass()?;
+        let _broker = launch()?.start()?;
+        let records = read_topic(site.kafka(), "produced")?;
+        check_dense(&records)?;
+        ensure!(!records.is_empty(), "what was acknowledged is lost");
+        Ok(())
     });
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use broker_log::{Damage, Job, JobDone, Log, LogUsage, Now as LogNow, Room, TopicNo};
+use broker_log::{Applied, Job, JobDone, Log, LogUsage, Now as LogNow, Room, TopicNo};
 use wire::time::{MonoMs, UnixMs};
 
 use super::Broker;
@@ -26,19 +26,19 @@ impl Broker {
         self.log.take_job(LogNow { mono, wall })
     }
 
-    /// A job has ended. Gives the damage that it came across: an operator should hear of it.
+    /// A job has ended. An operator should hear of the damage that it came across, and of what was rejected.
     pub fn job_done(
         &mut self,
         mono: MonoMs,
         wall: UnixMs,
         done: JobDone,
         out: &mut Vec<Effect>,
-    ) -> Vec<Damage> {
+    ) -> Applied {
         let applied = self.log.job_done(LogNow { mono, wall }, done);
         if let Some(id) = applied.checkpoint {
             self.checkpoint_durable(id, out);
         }
-        applied.damaged
+        applied
     }
 
     /// Takes in how much space there is, whenever that has changed. Until the first time, space has no end.

@@ -1,5 +1,6 @@
 mod changes;
 mod damage;
+mod full_disk;
 mod idempotence;
 mod keyed;
 mod lookups;

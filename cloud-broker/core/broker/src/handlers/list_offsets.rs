@@ -80,6 +80,8 @@ struct LookupPartition {
     index: i32,
     epoch: i32,
     timestamp: i64,
+    /// The latest record that was found so far, if the latest is asked for.
+    latest: Option<Position>,
     stage: Stage,
 }
 
@@ -129,6 +131,7 @@ impl LookupQuery {
                     index: partition.partition_index,
                     epoch: partition.current_leader_epoch,
                     timestamp: partition.timestamp,
+                    latest: None,
                     stage,
                 }
             });
@@ -183,14 +186,24 @@ impl LookupPartition {
             LATEST => return end(offsets.high_watermark),
             EARLIEST | EARLIEST_LOCAL => return end(offsets.log_start),
             LATEST_TIERED => return Ok(NOWHERE),
-            MAX_TIMESTAMP => log.candidate_of_max_timestamp(key),
+            MAX_TIMESTAMP => match self.after_latest() {
+                None => log.candidate_of_max_timestamp(key),
+                // Of the run with the greatest timestamp, the record that has it may be deleted.
+                Some(time) => log.candidate_at_time(key, time, from.max(offsets.log_start)),
+            },
             time => log.candidate_at_time(key, UnixMs(time), from.max(offsets.log_start)),
         };
-        Ok(run.map_or(NOWHERE, |run| Stage::Search { run }))
+        let nowhere = self.latest.map_or(NOWHERE, |latest| Stage::Done(Ok(latest)));
+        Ok(run.map_or(nowhere, |run| Stage::Search { run }))
+    }
+
+    /// What a record would have to be to be later than the latest that was found so far.
+    fn after_latest(&self) -> Option<UnixMs> {
+        Some(UnixMs(self.latest?.timestamp.saturating_add(1)))
     }
 
     /// Looks into a run for what is asked.
-    fn search(&self, run: &Candidate, read: &mut ReadPiece<'_>) -> Stage {
+    fn search(&mut self, run: &Candidate, read: &mut ReadPiece<'_>) -> Stage {
         let part = match run.piece.at_hand() {
             Some(bytes) => Ok(bytes.clone().into()),
             None => read(&run.piece),
@@ -207,12 +220,20 @@ impl LookupPartition {
             [one] => one.clone(),
             many => Bytes::from(many.concat()),
         };
-        let found = if self.timestamp == MAX_TIMESTAMP {
-            latest_record(&bytes)
-        } else {
-            first_record_at(&bytes, UnixMs(self.timestamp))
-        };
-        found.map_or(Stage::Ask { from: next.unwrap_or(run.next) }, |found| Stage::Done(Ok(found)))
+        let behind = Stage::Ask { from: next.unwrap_or(run.next) };
+        if self.timestamp != MAX_TIMESTAMP {
+            let found = first_record_at(&bytes, UnixMs(self.timestamp));
+            return found.map_or(behind, |found| Stage::Done(Ok(found)));
+        }
+        let found = latest_record(&bytes);
+        let is_first = self.latest.is_none();
+        let is_later =
+            |found: &Position| self.after_latest().is_none_or(|t| found.timestamp >= t.0);
+        if let Some(found) = found.filter(is_later) {
+            self.latest = Some(found);
+        }
+        // What lies before the first run that was looked into may be later.
+        if is_first { Stage::Ask { from: Offset::ZERO } } else { behind }
     }
 
     fn response(&self, version: i16) -> ListOffsetsPartitionResponse {
@@ -301,7 +322,8 @@ impl LookupAnswer {
         for partition in self.topics.iter_mut().flat_map(|t| &mut t.partitions) {
             if let Stage::Search { run } = &partition.stage {
                 self.runs_looked_into += 1;
-                partition.stage = partition.search(run, read);
+                let run = run.clone();
+                partition.stage = partition.search(&run, read);
                 is_done &= matches!(partition.stage, Stage::Done(_));
             }
         }

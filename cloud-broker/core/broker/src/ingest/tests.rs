@@ -318,6 +318,25 @@ fn a_full_log_refuses_for_now() {
 }
 
 #[test]
+fn a_full_disk_refuses_for_now() {
+    let mut uplink = Uplink::welcomed();
+    let stored = uplink.append(0, 0, 11);
+    uplink.sim.commit();
+    assert_eq!(uplink.state(stored).state, stands(1, 11));
+    uplink.sim.set_room(3, true);
+    let refused = uplink.append(2, 11, 12);
+    let (code, permanent, state) = uplink.refused(refused);
+    assert_eq!((code, permanent), (RefusedCode::Unavailable, false));
+    assert_eq!(state.state, stands(1, 11));
+    let copy = uplink.append(0, 0, 11);
+    assert_eq!(uplink.state(copy).state, stands(1, 11), "it is stored already");
+    uplink.sim.set_room(3, false);
+    let again = uplink.append(2, 11, 12);
+    uplink.sim.commit();
+    assert_eq!(uplink.state(again).state, stands(3, 12));
+}
+
+#[test]
 fn who_may_not_is_sent_away() {
     let other = |version_min, version_max, gateway, topics| {
         Frame::Hello(Hello { version_min, version_max, gateway, ..hello(topics, Vec::new()) })

@@ -254,3 +254,76 @@ fn the_first_format_is_read() {
     metadata.stored(1);
     assert_eq!(&image, metadata.image());
 }
+
+#[test]
+fn the_coordinator_s_topic_of_an_earlier_release_is_compacted_too() {
+    let mut metadata = empty();
+    let configs = |metadata: &Metadata, name: &str| {
+        let topic = metadata.image().by_name(name).unwrap();
+        topic.configs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    for name in ["__consumer_offsets", "orders"] {
+        metadata.create(new(name, name.len() as u8, 1), TopicConfigs::default()).unwrap();
+    }
+    let write = metadata.poll_write().unwrap();
+    metadata.stored(2);
+    assert!(configs(&metadata, "__consumer_offsets").is_empty());
+    let read = Metadata::new(Image::load(2, &write.bytes).unwrap());
+    assert_eq!(configs(&read, "__consumer_offsets"), ["cleanup.policy=compact"]);
+    assert!(configs(&read, "orders").is_empty());
+}
+
+#[test]
+fn changes_of_topics_are_told_once_and_only_for_those_that_stay() {
+    let mut metadata = empty();
+    for (name, byte) in [("a", 1), ("b", 2), ("c", 3)] {
+        metadata.ensure(new(name, byte, 1)).unwrap();
+    }
+    store(&mut metadata);
+    let id = |byte| TopicId([byte; 16]);
+    let set = |value| TopicConfigs::parse([("retention.ms", Some(value))]).unwrap();
+    metadata.alter(id(1), set("1")).unwrap();
+    metadata.grow(id(2), 5).unwrap();
+    metadata.alter(id(3), set("3")).unwrap();
+    metadata.delete(id(3));
+    metadata.ensure(new("d", 4, 1)).unwrap();
+    metadata.grow(id(4), 2).unwrap();
+    let changes = store(&mut metadata);
+    let names = |topics: &[Topic]| topics.iter().map(|t| t.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&changes.changed), ["a", "b"]);
+    assert_eq!(
+        (names(&changes.deleted), names(&changes.made)),
+        (vec!["c".into()], vec!["d".into()])
+    );
+    assert_eq!((changes.made[0].partitions, metadata.image().partitions()), (2, 1 + 5 + 2));
+    // What is gone cannot be changed, and that harms nobody.
+    metadata.alter(id(3), set("4")).unwrap();
+    assert!(store(&mut metadata).changed.is_empty());
+}
+
+#[test]
+fn configs_have_room_or_are_refused() {
+    let mut metadata = empty();
+    let long = "x".repeat(1_000);
+    let list = "leader.replication.throttled.replicas";
+    let mut refused = None;
+    for number in 0..TOPICS_MAX {
+        let (byte, high) = ((number % 256) as u8, (number / 256) as u8);
+        let mut id = [byte; 16];
+        id[0] = high;
+        id[1] = 1;
+        let name = format!("t{number}");
+        let topic = NewTopic { name, id: TopicId(id), partitions: 1 };
+        metadata.create(topic, TopicConfigs::default()).unwrap();
+        let configs = [(list, &long), ("follower.replication.throttled.replicas", &long)];
+        let configs = configs.map(|(name, value)| (name, Some(value.as_str())));
+        let altered = metadata.alter(TopicId(id), TopicConfigs::parse(configs).unwrap());
+        if altered.is_err() {
+            refused = Some((number, altered));
+            break;
+        }
+    }
+    let (number, altered) = refused.unwrap();
+    assert_eq!(altered, Err(TopicRefused::Full));
+    assert!(number > 5_000, "{number} topics with 2 kB each");
+}

@@ -38,13 +38,13 @@ pub enum CheckpointErrorKind {
     Version(u16),
 }
 
-/// A section does not fit the format's 4 GiB: the log has outgrown its checkpoints. The ones before stay good.
+/// A section would be larger than 2 GiB: the log has outgrown its checkpoints. The ones before stay good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SectionTooLarge {
     /// What is known of a shard.
-    #[error("what is known of shard {} takes more than 4 GiB of a checkpoint", .0.0)]
+    #[error("what is known of shard {} takes more than 2 GiB of a checkpoint", .0.0)]
     Shard(Shard),
     /// The list of units.
-    #[error("the list of units takes more than 4 GiB of a checkpoint")]
+    #[error("the list of units takes more than 2 GiB of a checkpoint")]
     Units,
 }

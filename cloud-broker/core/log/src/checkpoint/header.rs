@@ -21,6 +21,9 @@ const ENTRY_BYTES: usize = 32;
 /// Sections of one checkpoint. Bounds the directory, which is read before its CRC can be checked.
 pub const SECTIONS_MAX: u32 = 1 << 16;
 
+/// Bytes of a section. The directory has 32 bits for them; half of what that allows fits a buffer wherever it is read.
+pub(super) const SECTION_BYTES_MAX: u32 = u32::MAX >> 1;
+
 // The shards and the list of units.
 const _: () = assert!((SHARDS as u32) < SECTIONS_MAX);
 
@@ -247,6 +250,9 @@ fn decode_directory(
         let follows = section.pos == pos && sections.last().is_none_or(|last| last.kind < kind);
         if !follows || SlotNo(u64_at(entry, 8)) != replay_slot {
             return Err(CheckpointErrorKind::Inconsistent("the directory is not in order"));
+        }
+        if section.len > SECTION_BYTES_MAX {
+            return Err(CheckpointErrorKind::Inconsistent("a section that is too long"));
         }
         pos = section.end();
         sections.push(section);

@@ -31,7 +31,9 @@ pub(super) fn encode(key: PartitionKey, producers: &[ProducerState], out: &mut V
 }
 
 fn encode_one(producer: &ProducerState, out: &mut Vec<u8>) {
-    let batches = &producer.batches[..producer.batches.len().min(BATCHES_KEPT)];
+    // Were there more, the newest would be the ones that count.
+    let first = producer.batches.len().saturating_sub(BATCHES_KEPT);
+    let batches = &producer.batches[first..];
     let stamped = batches
         .iter()
         .enumerate()

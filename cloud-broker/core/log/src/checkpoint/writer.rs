@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::error::SectionTooLarge;
-use super::header::{CheckpointIndex, Section, SectionKind, crc32c_of};
+use super::header::{CheckpointIndex, SECTION_BYTES_MAX, Section, SectionKind, crc32c_of};
 use super::shard::ShardPart;
 use super::{CheckpointHead, PartitionState, ProducerState, partition, producers, units};
 use crate::ids::{PartitionKey, SHARDS, Shard};
@@ -105,7 +105,24 @@ fn add_section(
     let first = parts.len();
     parts.extend(section.into_iter().map(Bytes::from));
     let section = &parts[first..];
-    let len = u32::try_from(section.iter().map(Bytes::len).sum::<usize>()).ok()?;
+    let len = section_len(section.iter().map(Bytes::len).sum())?;
     let crc = crc32c_of(section.iter().map(|part| &part[..]));
     Some(Section { kind, pos: 0, len, crc })
+}
+
+/// A section's length as the directory has it; `None` beyond [`SECTION_BYTES_MAX`].
+fn section_len(bytes: usize) -> Option<u32> {
+    u32::try_from(bytes).ok().filter(|bytes| *bytes <= SECTION_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_has_a_limit() {
+        let most = SECTION_BYTES_MAX as usize;
+        assert_eq!(section_len(most), Some(SECTION_BYTES_MAX));
+        assert_eq!(section_len(most + 1), None);
+    }
 }

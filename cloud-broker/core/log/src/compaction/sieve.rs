@@ -7,6 +7,7 @@ use wire::time::UnixMs;
 use super::{
     COMPACTED_BATCH_RECORDS_MAX, KeyHash, KeyMap, KeyedRecord, RecordRewriter, Unreadable,
 };
+use crate::mutant::{self, Mutant};
 use crate::slot::SLOT_BYTES_MAX;
 
 /// A batch: its header, and its bytes, whose CRC is right.
@@ -159,7 +160,8 @@ impl<'a> Sieve<'a> {
                 true
             } else if let Some(key) = record.key {
                 let last = keys.last(KeyHash::of(key));
-                let stays = last.is_none_or(|last| last <= record.offset)
+                let is_broken = mutant::is(Mutant::CompactionDropsAll);
+                let stays = last.is_none_or(|last| last <= record.offset && !is_broken)
                     && !(record.is_tombstone && is_over);
                 if stays && record.is_tombstone {
                     let is_surveyed = record.offset >= bounds.surveyed;

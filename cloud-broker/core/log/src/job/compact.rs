@@ -25,18 +25,23 @@ use runs::{Run, Runs};
 /// A unit ends when its body is so long.
 const UNIT_BYTES: u64 = 1 << 30;
 
+/// The pace hears of what was read in steps of so many bytes: it may hold a pass back each time, and runs may be tiny.
+const READ_STEP_BYTES: usize = 1 << 20;
+
 /// What bounds a pass.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     map_bytes: usize,
     unit_bytes: u64,
     extent_span_ms: i64,
+    read_step_bytes: usize,
 }
 
 const LIMITS: Limits = Limits {
     map_bytes: COMPACTION_MAP_BYTES,
     unit_bytes: UNIT_BYTES,
     extent_span_ms: EXTENT_SPAN_MS,
+    read_step_bytes: READ_STEP_BYTES,
 };
 
 /// Compacts a partition.
@@ -63,7 +68,8 @@ where
     S::Error: Display,
 {
     let out = UnitsOut::new(job.first_unit, limits.unit_bytes);
-    let mut pass = Pass { limits, job, store, pace, records, out, damaged: Vec::new() };
+    let damaged = Vec::new();
+    let mut pass = Pass { limits, job, store, pace, records, out, unpaced: 0, damaged };
     match pass.run() {
         Ok(done) => done,
         Err(given_up) => {
@@ -108,6 +114,8 @@ struct Pass<'a, S: UnitStore> {
     pace: &'a mut dyn Pace,
     records: &'a dyn RecordRewriter,
     out: UnitsOut<S::Writer>,
+    /// Bytes that were read since the pace heard of any.
+    unpaced: usize,
     damaged: Vec<Damage>,
 }
 
@@ -155,9 +163,7 @@ impl<S: UnitStore> Pass<'_, S> {
         for (extent, unit) in dirty {
             let mut runs = Runs::new(job.key, *extent, *unit, from);
             while let Some(run) = runs.next(self.store)? {
-                if self.pace.read(run.bytes.len()) == Proceed::Stop {
-                    return Err(GivenUp::Stopped);
-                }
+                self.pace_read(run.bytes.len())?;
                 let Ok(batches) = run.batches() else {
                     continue;
                 };
@@ -201,9 +207,7 @@ impl<S: UnitStore> Pass<'_, S> {
             };
             let mut runs = Runs::new(job.key, *extent, *unit, job.log_start);
             while let Some(run) = runs.next(self.store)? {
-                if self.pace.read(run.bytes.len()) == Proceed::Stop {
-                    return Err(GivenUp::Stopped);
-                }
+                self.pace_read(run.bytes.len())?;
                 self.copy_run(&origin, &run, sieve)?;
             }
         }
@@ -246,6 +250,17 @@ impl<S: UnitStore> Pass<'_, S> {
             }
         }
         Ok(())
+    }
+
+    fn pace_read(&mut self, bytes: usize) -> Result<(), GivenUp<S::Error>> {
+        self.unpaced += bytes;
+        if self.unpaced < self.limits.read_step_bytes {
+            return Ok(());
+        }
+        match self.pace.read(std::mem::take(&mut self.unpaced)) {
+            Proceed::Go => Ok(()),
+            Proceed::Stop => Err(GivenUp::Stopped),
+        }
     }
 
     fn push(

@@ -2,20 +2,23 @@
 //!
 //! A checkpoint says exactly what the log knew at the end of one slot. Only the idempotent producers' state runs ahead of
 //! what is durable; so the slot is chosen, and theirs is written down, when it is the last that anything was staged for. The
-//! rest is written down when that slot is durable and nothing behind it is.
+//! rest is written down between the moment when that slot is durable and the one when the next is: after the answers that
+//! have waited for it, which are not to wait longer.
 
 use std::collections::BTreeSet;
 
 use wire::ids::Incarnation;
 use wire::time::MonoMs;
 
+use super::durable::LastSlot;
 use super::{Log, Now};
 use crate::catalog::Kept;
 use crate::checkpoint::{
     CheckpointHead, CheckpointWriter, PartitionState, ReplayFrom, SectionTooLarge,
 };
-use crate::ids::{FileNo, PartitionKey, SlotNo};
+use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo};
 use crate::job::CheckpointJob;
+use crate::mutant::{self, Mutant};
 use crate::partition::PartitionLog;
 use crate::settings::CHECKPOINT_FACTOR;
 use crate::store::CheckpointId;
@@ -138,9 +141,9 @@ impl Checkpoints {
         Some(job)
     }
 
-    /// Storing it did not work: another one is made later.
+    /// Storing it did not work: another one is made later. What may be there of this one goes with that.
     pub(super) fn failed(&mut self) {
-        self.storing = None;
+        self.found.others.extend(self.storing.take().map(|(stored, _)| stored.id));
         self.asked = true;
         self.moved.append(&mut self.moved_in_built);
     }
@@ -177,7 +180,9 @@ impl Log {
     }
 
     pub(super) fn begin_checkpoint_if_due(&mut self, now: Now) {
-        if self.jobs.checkpoints.is_under_way() || !self.is_checkpoint_due(now) {
+        // A file that is sealed first is told of in far fewer words.
+        let seals_first = self.sealable().is_some() && self.jobs.can_seal();
+        if self.jobs.checkpoints.is_under_way() || seals_first || !self.is_checkpoint_due(now) {
             return;
         }
         self.staging.cut();
@@ -203,17 +208,25 @@ impl Log {
         }
         let rest = self.settings.space_checkpoint_ms;
         let is_rested = checkpoints.begun_at.is_none_or(|at| now.mono - at >= rest);
-        is_rested && self.catalog.waits_for_checkpoint(checkpoints.kept(), self.last_file)
+        is_rested && self.catalog.waits_for_checkpoint(checkpoints.kept(), self.last_slot.file_no)
     }
 
-    /// The slot that the begun checkpoint covers is durable, and nothing behind it is: everything else is written down.
+    /// If the slot that the begun checkpoint covers is durable: everything else is written down, as it is now. To be called
+    /// before the next slot changes anything.
     pub(super) fn build_checkpoint_if_durable(&mut self) {
         let through = self.durable_through;
         let checkpoints = &mut self.jobs.checkpoints;
-        let Some(Begun { through, writer }) =
-            checkpoints.begun.take_if(|begun| Some(begun.through) <= through)
-        else {
+        let Some(Begun { through, writer }) = checkpoints.begun.take_if(|begun| {
+            Some(begun.through) <= through || mutant::is(Mutant::CheckpointNotDurable)
+        }) else {
             return;
+        };
+        let writer = if mutant::is(Mutant::ProducersAhead) {
+            let mut writer = CheckpointWriter::new();
+            self.producers.export(&mut writer);
+            writer
+        } else {
+            writer
         };
         checkpoints.last_n += 1;
         let id = CheckpointId { incarnation: self.incarnation, n: checkpoints.last_n };
@@ -239,12 +252,13 @@ impl Log {
         through: SlotNo,
         mut writer: CheckpointWriter,
     ) -> Result<(Stored, Vec<bytes::Bytes>), SectionTooLarge> {
+        let mut state = PartitionState::empty(PartitionKey::all_of(TopicNo(0)).0);
         for (key, partition) in &self.partitions {
-            if let Some(state) = self.state_of(*key, partition) {
+            if self.write_state(*key, partition, &mut state) {
                 writer.partition(&state);
             }
         }
-        let (file_no, pos) = self.last_file;
+        let LastSlot { file_no, end, crc } = self.last_slot;
         let stored = Stored { id, replay_file: file_no, replay_slot: through.next() };
         let head = CheckpointHead {
             id,
@@ -252,9 +266,9 @@ impl Log {
                 incarnation: self.incarnation,
                 leader_epoch: self.leader_epoch,
                 slot_no: through.next(),
-                prev_crc: self.prev_crc,
+                prev_crc: crc,
                 file_no,
-                pos,
+                pos: end,
             },
             gc_slot: self.gc_slot(id.incarnation).unwrap_or(stored.replay_slot),
             next_unit: self.catalog.next_unit,
@@ -273,25 +287,31 @@ impl Log {
         Some(if is_ours { newest.replay_slot } else { SlotNo(0) })
     }
 
-    /// `None` for a partition of which there is nothing to say.
-    fn state_of(&self, key: PartitionKey, partition: &PartitionLog) -> Option<PartitionState> {
+    /// Writes down where a partition stands, in the place of the one before: there may be many. `false` if there is nothing to
+    /// say of it.
+    fn write_state(
+        &self,
+        key: PartitionKey,
+        partition: &PartitionLog,
+        state: &mut PartitionState,
+    ) -> bool {
         let offsets = partition.offsets();
-        let streams: Vec<_> = self.streams.durable_of(key).collect();
-        if offsets.high_watermark.0 == 0 && streams.is_empty() {
-            return None;
-        }
+        state.key = key;
+        state.log_start = offsets.log_start;
+        state.next = offsets.high_watermark;
+        state.cleaned = partition.cleaned;
+        state.next_horizon = partition.next_horizon;
+        state.epochs.clear();
+        state.epochs.extend_from_slice(partition.epochs());
+        state.extents.clear();
+        state.extents.extend_from_slice(partition.extents());
+        state.runs.clear();
         let runs = partition.runs().iter().map(|run| (run.file_no, run.to_unit_run(key)));
-        Some(PartitionState {
-            key,
-            log_start: offsets.log_start,
-            next: offsets.high_watermark,
-            cleaned: partition.cleaned,
-            next_horizon: partition.next_horizon,
-            epochs: partition.epochs().to_vec(),
-            extents: partition.extents().to_vec(),
-            runs: runs.collect(),
-            producers: Vec::new(),
-            streams,
-        })
+        state.runs.extend(runs);
+        state.streams.clear();
+        if !mutant::is(Mutant::StreamsNotInCheckpoint) {
+            state.streams.extend(self.streams.durable_of(key));
+        }
+        state.next.0 > 0 || !state.streams.is_empty()
     }
 }

@@ -3,12 +3,11 @@
 use wire::offset::Offset;
 use wire::time::UnixMs;
 
-use super::jobs::by_partition;
 use super::{Log, Now};
 use crate::extent::Extent;
 use crate::ids::{PartitionKey, TopicNo};
 use crate::job::{CompactJob, Made};
-use crate::partition::PartitionLog;
+use crate::partition::{PartitionLog, Replacing};
 use crate::policy::CompactPolicy;
 use crate::unit::UnitMeta;
 
@@ -120,9 +119,12 @@ impl Log {
         if let (Some(partition), Some(first), Some(last)) =
             (self.partitions.get_mut(&key), inputs.first(), inputs.last())
         {
-            let made = by_partition(made).remove(&key).unwrap_or_default();
-            let is_input = |extent: &Extent| inputs.contains(extent);
-            match partition.replace_compacted((first.base, last.last), is_input, &made) {
+            let is_input = |extent: &Extent| {
+                let at = inputs.binary_search_by_key(&extent.base, |input| input.base);
+                at.is_ok_and(|at| inputs[at] == *extent)
+            };
+            let range = (first.base, last.last);
+            match partition.replace(range, is_input, &made.extents, Replacing::Compacted) {
                 Ok(replaced) => {
                     for extent in &replaced.taken {
                         self.catalog.extent_taken(extent);

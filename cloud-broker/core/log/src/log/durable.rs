@@ -44,6 +44,15 @@ pub struct Moved {
     pub high_watermark: Offset,
 }
 
+/// The slot that became durable last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LastSlot {
+    pub(super) file_no: FileNo,
+    /// Where it ends in the file.
+    pub(super) end: u64,
+    pub(super) crc: u32,
+}
+
 /// The slot that is being written.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -98,6 +107,8 @@ impl Log {
         let slot = slot
             .filter(|slot| slot.slot_no == slot_no)
             .expect("only the slot in flight can become durable");
+        // A checkpoint that covers the slot before this one has to know nothing of this one.
+        self.build_checkpoint_if_durable();
         self.maintenance.slot_durable(!slot.encoded.runs.is_empty());
         let slots_end = u64::from(slot.pos) + slot.encoded.bytes.len() as u64;
         let file = (slot.file_no, self.place.size_of(slot.file_no));
@@ -123,9 +134,8 @@ impl Log {
             self.streams.note_durable(&entry.append);
         }
         self.tail.push(slot.file_no, slot.pos, slot.encoded.bytes);
-        self.last_file = (slot.file_no, slots_end);
+        self.last_slot = LastSlot { file_no: slot.file_no, end: slots_end, crc: slot.encoded.crc };
         self.durable_through = Some(slot_no);
-        self.build_checkpoint_if_durable();
         Durable { slot_no, moved }
     }
 }

@@ -8,7 +8,6 @@ use super::checkpoint::Checkpoints;
 use super::compact::Compaction;
 use super::rewrite::Rewriting;
 use super::{Log, Now};
-use crate::extent::Extent;
 use crate::ids::{FileNo, PartitionKey, UnitId};
 use crate::job::{Damage, FreeJob, Job, JobDone, Lane, Made, SealJob};
 use crate::store::CheckpointId;
@@ -51,6 +50,10 @@ pub(super) struct Jobs {
     pub(super) may_rewrite: bool,
     /// The same for giving space back.
     may_free: bool,
+    /// The oldest file could not be sealed: it is tried again when nothing else is to be done.
+    seal_failed: bool,
+    /// The same for rewriting.
+    rewrite_failed: bool,
     pub(super) compaction_tick: Compaction,
     /// Partitions that could not be compacted, and until when they are left alone.
     pub(super) unable: BTreeMap<PartitionKey, MonoMs>,
@@ -112,6 +115,11 @@ impl Jobs {
         Self { checkpoints, may_rewrite: true, may_free: true, ..Self::default() }
     }
 
+    /// Whether files get their footers, as far as is known.
+    pub(super) fn can_seal(&self) -> bool {
+        !self.seal_failed
+    }
+
     /// Something was deleted: there may be something to do.
     pub(super) fn look_again(&mut self) {
         self.may_rewrite = true;
@@ -127,29 +135,44 @@ impl Log {
     pub fn take_job(&mut self, now: Now) -> Option<Job> {
         // Nothing is touched before this life has its OPEN: it might still turn out to be no life at all.
         self.durable_through?;
+        self.build_checkpoint_if_durable();
         self.begin_checkpoint_if_due(now);
-        if self.jobs.housekeeping.is_free(now)
-            && let Some((running, job)) = self.plan_housekeeping()
-        {
-            self.jobs.housekeeping.running = Some(running);
-            return Some(job);
-        }
-        if self.jobs.compaction.is_free(now) {
-            if let Some(job) = self.plan_rewrite(now) {
-                let rewriting = Rewriting::of(&job);
-                self.catalog.set_busy(&rewriting.units, true);
-                self.jobs.compaction.running = Some(Compacting::Rewrite(rewriting));
-                return Some(Job::Rewrite(job));
-            }
-            if let Some(job) = self.plan_compaction(now) {
-                let units: Vec<UnitId> = job.extents.iter().map(|(e, _)| e.unit).collect();
-                self.catalog.set_busy(&units, true);
-                let compacted = Compacted { key: job.key, units };
-                self.jobs.compaction.running = Some(Compacting::Compact(compacted));
-                return Some(Job::Compact(job));
+        if self.jobs.housekeeping.is_free(now) {
+            let planned = self.plan_housekeeping().or_else(|| {
+                // A checkpoint that waited for a file to be sealed may go ahead: files without records were just dropped.
+                self.begin_checkpoint_if_due(now);
+                self.plan_housekeeping()
+            });
+            if let Some((running, job)) = planned {
+                self.jobs.housekeeping.running = Some(running);
+                return Some(job);
             }
         }
-        None
+        if !self.jobs.compaction.is_free(now) {
+            return None;
+        }
+        if self.jobs.rewrite_failed {
+            self.begin_compaction(now).or_else(|| self.begin_rewrite(now))
+        } else {
+            self.begin_rewrite(now).or_else(|| self.begin_compaction(now))
+        }
+    }
+
+    fn begin_rewrite(&mut self, now: Now) -> Option<Job> {
+        let job = self.plan_rewrite(now)?;
+        let rewriting = Rewriting::of(&job);
+        self.catalog.set_busy(&rewriting.units, true);
+        self.jobs.compaction.running = Some(Compacting::Rewrite(rewriting));
+        Some(Job::Rewrite(job))
+    }
+
+    fn begin_compaction(&mut self, now: Now) -> Option<Job> {
+        let job = self.plan_compaction(now)?;
+        let units: Vec<UnitId> = job.extents.iter().map(|(e, _)| e.unit).collect();
+        self.catalog.set_busy(&units, true);
+        let compacted = Compacted { key: job.key, units };
+        self.jobs.compaction.running = Some(Compacting::Compact(compacted));
+        Some(Job::Compact(job))
     }
 
     /// A job has ended.
@@ -165,6 +188,8 @@ impl Log {
             JobDone::Freed(units) => {
                 self.jobs.housekeeping.succeeded();
                 self.catalog.freed(&units);
+                // Those that could not be given back.
+                self.catalog.not_freed();
                 Applied::default()
             }
             JobDone::Rewritten { inputs, made, damaged } => {
@@ -172,6 +197,7 @@ impl Log {
                 let Some(Compacting::Rewrite(rewriting)) = running else {
                     return Applied::default();
                 };
+                self.jobs.rewrite_failed = false;
                 self.rewritten(&rewriting, &inputs, &made, damaged)
             }
             JobDone::Compacted { key, inputs, made, cleaned, next_horizon, damaged } => {
@@ -180,7 +206,11 @@ impl Log {
                 };
                 let rejected = self.compacted(key, &inputs, &made, (cleaned, next_horizon));
                 self.catalog.set_busy(&running.units, false);
-                self.jobs.unable.remove(&key);
+                if rejected.is_empty() {
+                    self.jobs.unable.remove(&key);
+                } else {
+                    self.jobs.unable.insert(key, now.mono + UNABLE_MS);
+                }
                 self.jobs.look_again();
                 Applied { damaged, rejected, checkpoint: None }
             }
@@ -200,7 +230,8 @@ impl Log {
                         self.catalog.not_freed();
                         self.jobs.may_free = true;
                     }
-                    Some(Housekeeping::Seal(_)) | None => {}
+                    Some(Housekeeping::Seal(_)) => self.jobs.seal_failed = true,
+                    None => {}
                 }
                 self.jobs.housekeeping.failed(now);
             }
@@ -215,6 +246,7 @@ impl Log {
                         self.catalog.set_busy(&rewriting.units, false);
                         self.catalog.skip_unit_numbers(rewriting.numbers_max);
                         self.jobs.may_rewrite = true;
+                        self.jobs.rewrite_failed = true;
                     }
                     None => {}
                 }
@@ -223,34 +255,46 @@ impl Log {
         }
     }
 
+    /// A file that cannot be sealed is the last to be looked at: checkpoints and space must not wait for it for ever.
     fn plan_housekeeping(&mut self) -> Option<(Housekeeping, Job)> {
-        if let Some(job) = self.plan_seal() {
-            return Some((Housekeeping::Seal(job.file_no), Job::Seal(job)));
+        let seal = |job: SealJob| (Housekeeping::Seal(job.file_no), Job::Seal(job));
+        if self.jobs.can_seal()
+            && let Some(job) = self.plan_seal()
+        {
+            return Some(seal(job));
         }
         if let Some(job) = self.jobs.checkpoints.take_built() {
             return Some((Housekeeping::Checkpoint, Job::Checkpoint(job)));
         }
-        if self.jobs.may_free {
-            // A reader that lets go of a unit says nothing: maintenance looks again.
-            self.jobs.may_free = false;
-            let kept = self.jobs.checkpoints.kept()?;
-            let units = self.catalog.take_freeable(&kept, UNITS_PER_FREE_MAX);
-            if !units.is_empty() {
-                self.jobs.may_free = true;
-                return Some((Housekeeping::Free, Job::Free(FreeJob { units })));
-            }
+        if let Some(job) = self.plan_free() {
+            return Some((Housekeeping::Free, Job::Free(job)));
         }
-        None
+        self.plan_seal().map(seal)
+    }
+
+    fn plan_free(&mut self) -> Option<FreeJob> {
+        // A reader that lets go of a unit says nothing: maintenance looks again.
+        if !std::mem::take(&mut self.jobs.may_free) {
+            return None;
+        }
+        let kept = self.jobs.checkpoints.kept()?;
+        let units = self.catalog.take_freeable(&kept, UNITS_PER_FREE_MAX);
+        self.jobs.may_free = !units.is_empty();
+        self.jobs.may_free.then_some(FreeJob { units })
+    }
+
+    /// The oldest file without a footer, if it gets no more slots.
+    pub(super) fn sealable(&self) -> Option<FileNo> {
+        let file_no = self.catalog.files.front()?.file.file_no;
+        let is_written_to = self.place.is_open(file_no) || self.in_flight_file() == Some(file_no);
+        (!is_written_to).then_some(file_no)
     }
 
     /// The oldest file that gets no more slots. Those in which nobody can read anything need no footer.
     fn plan_seal(&mut self) -> Option<SealJob> {
         loop {
+            let file_no = self.sealable()?;
             let file = self.catalog.files.front()?;
-            let file_no = file.file.file_no;
-            if self.place.is_open(file_no) || self.in_flight_file() == Some(file_no) {
-                return None;
-            }
             let mut keys = file.keys.clone();
             keys.sort_unstable();
             keys.dedup();
@@ -282,12 +326,13 @@ impl Log {
         let (Some(Housekeeping::Seal(file_no)), [meta]) = (running, &made.units[..]) else {
             return Applied::default();
         };
+        self.jobs.seal_failed = false;
         self.catalog.seal(file_no, *meta);
-        for (key, extents) in by_partition(made) {
-            if let Some(partition) = self.partitions.get_mut(&key) {
-                for extent in partition.seal(file_no, &extents) {
-                    self.catalog.extent_taken(&extent);
-                }
+        // They lie in the order of the file's table, so each partition's are together.
+        for extents in made.extents.chunk_by(|one, next| one.0 == next.0) {
+            if let Some(partition) = self.partitions.get_mut(&extents[0].0) {
+                let catalog = &mut self.catalog;
+                partition.seal(file_no, extents, |extent| catalog.extent_taken(extent));
             }
         }
         // All of it may have been deleted meanwhile.
@@ -295,13 +340,4 @@ impl Log {
         self.jobs.look_again();
         Applied::default()
     }
-}
-
-/// A job's extents, each partition's together.
-pub(super) fn by_partition(made: &Made) -> BTreeMap<PartitionKey, Vec<Extent>> {
-    let mut extents: BTreeMap<PartitionKey, Vec<Extent>> = BTreeMap::new();
-    for (key, extent) in &made.extents {
-        extents.entry(*key).or_default().push(*extent);
-    }
-    extents
 }

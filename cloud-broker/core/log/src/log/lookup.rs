@@ -45,7 +45,8 @@ impl Log {
         Some(planner.candidate(run, from))
     }
 
-    /// The first run with the greatest timestamp of the partition; `None` if it is empty.
+    /// The first run with the greatest timestamp of the partition; `None` if it is empty. If it begins before the log start,
+    /// the record that has it may be deleted: ask [`Log::candidate_at_time`] whether there is a later one than was found.
     #[must_use]
     pub fn candidate_of_max_timestamp(&self, key: PartitionKey) -> Option<Candidate> {
         let planner = self.planner(key)?;

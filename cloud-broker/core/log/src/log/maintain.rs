@@ -7,9 +7,11 @@ use super::compact::Compaction;
 use super::{Log, Now};
 use crate::extent::Extent;
 use crate::ids::{PartitionKey, TopicNo};
+use crate::mutant::{self, Mutant};
 use crate::partition::{PartitionLog, PartitionOffsets};
 use crate::policy::TopicPolicy;
 use crate::settings::IDLE_MARKER_MS;
+use crate::slot::SLOT_ALIGN;
 use crate::store::CheckpointId;
 
 /// Partitions that one call of [`Log::maintain`] looks at.
@@ -97,6 +99,7 @@ impl Log {
         if awaited.is_some() {
             self.jobs.checkpoints.ask_for_log_start(key);
         }
+        let awaited = awaited.filter(|_| !mutant::is(Mutant::DeletionNotDurable));
         let answer_after = awaited.map(|n| CheckpointId { incarnation, n });
         Ok(RecordsDeleted { log_start, answer_after })
     }
@@ -111,7 +114,10 @@ impl Log {
             maintenance.at = Some(PartitionKey::all_of(TopicNo(0)).0);
             self.roll_if_old(now);
             self.jobs.look_again();
-            self.jobs.compaction_tick = Compaction::from_the_start();
+            // A round that is not over goes on: it comes no further than a piece with each call for jobs.
+            if self.jobs.compaction_tick == Compaction::Over {
+                self.jobs.compaction_tick = Compaction::from_the_start();
+            }
         }
         if let Some(from) = self.maintenance.at {
             self.maintenance.at = self.retain(self.retention_clock.now(now), from);
@@ -141,20 +147,30 @@ impl Log {
                 self.maintenance.unmarked_since = Some(Unmarked::Since(now.mono));
             }
             Some(Unmarked::Since(since)) if now.mono - since >= IDLE_MARKER_MS => {
-                if self.slot_for_answer().is_none() && self.check_disk(0).is_ok() {
+                let is_due = !mutant::is(Mutant::MarkerNotWritten);
+                if is_due && self.slot_for_answer().is_none() && self.has_room_for_marker() {
                     self.staging.push_marker(now.wall);
                     self.maintenance.unmarked_since = None;
+                } else {
+                    // Later again: a full disk or one that hangs may stay so, and nobody is to be called without a pause.
+                    self.maintenance.unmarked_since = Some(Unmarked::Since(now.mono));
                 }
             }
             Some(Unmarked::Since(_)) | None => {}
         }
     }
 
+    /// What is left of the open file is the log's, also below the floor.
+    fn has_room_for_marker(&self) -> bool {
+        self.place.left() >= SLOT_ALIGN || self.check_disk(0).is_ok()
+    }
+
+    /// Only while nothing is staged: what was taken because it fits the open file might find no other.
     fn roll_if_old(&mut self, now: Now) {
         if let Some(file) = self.catalog.files.back()
             && self.place.is_open(file.file.file_no)
             && !file.keys.is_empty()
-            && self.in_flight.is_none()
+            && self.slot_for_answer().is_none()
         {
             let age = now.wall.0.saturating_sub(file.since.0);
             if u64::try_from(age).is_ok_and(|age| age >= self.settings.wal_file_age_ms_max) {
@@ -204,8 +220,14 @@ impl Log {
 /// Where the partition begins once what has expired is gone, if anything has. Whole extents and runs go, from the front,
 /// each when all of it is too old, or when what is left behind it is enough.
 fn expires(partition: &PartitionLog, policy: &TopicPolicy, wall: UnixMs) -> Option<Offset> {
-    let extents = partition.extents().iter().map(|e: &Extent| (e.last, e.max_append_ms, e.bytes));
-    let runs = partition.runs().iter().map(|r| (r.last, r.append_ms, u64::from(r.len)));
+    let by_record = mutant::is(Mutant::RetentionByRecordTime);
+    let extents = partition.extents().iter().map(|e: &Extent| {
+        (e.last, if by_record { e.max_timestamp } else { e.max_append_ms }, e.bytes)
+    });
+    let runs = partition
+        .runs()
+        .iter()
+        .map(|r| (r.last, if by_record { r.max_timestamp } else { r.append_ms }, u64::from(r.len)));
     let mut left = partition.bytes();
     let mut log_start = None;
     for (last, append_ms, bytes) in extents.chain(runs) {

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wire::offset::Offset;
 
-use super::jobs::{Applied, by_partition};
+use super::jobs::Applied;
 use super::{Log, Now};
 use crate::catalog::Unit;
+use crate::extent::Extent;
 use crate::ids::{PartitionKey, UnitId};
 use crate::job::{Damage, LiveExtent, Made, RewriteJob};
+use crate::partition::Replacing;
 use crate::unit::{UnitKind, UnitMeta};
 
 /// So many small units are copied into one. Without that a broker with little to write would have one more each day, and each
@@ -124,14 +126,18 @@ impl Log {
             self.catalog.add(*meta);
         }
         let inputs: BTreeSet<UnitId> = inputs.iter().copied().collect();
-        let mut extents = by_partition(made);
+        let mut extents = made.extents.clone();
+        extents.sort_by_key(|(key, extent)| (*key, extent.base));
+        let mut extents: BTreeMap<_, _> =
+            extents.chunk_by(|one, next| one.0 == next.0).map(|made| (made[0].0, made)).collect();
         let mut rejected = Vec::new();
         for (key, range) in &rewriting.ranges {
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };
             let made = extents.remove(key).unwrap_or_default();
-            match partition.replace(*range, |extent| inputs.contains(&extent.unit), &made) {
+            let is_input = |extent: &Extent| inputs.contains(&extent.unit);
+            match partition.replace(*range, is_input, made, Replacing::Copied) {
                 Ok(replaced) => {
                     for extent in &replaced.taken {
                         self.catalog.extent_taken(extent);
@@ -148,7 +154,8 @@ impl Log {
             self.catalog.settle(meta.id);
         }
         for unit in &rewriting.units {
-            if !inputs.contains(unit) {
+            // What was copied in vain would be copied so again, for ever.
+            if !inputs.contains(unit) || !rejected.is_empty() {
                 self.catalog.set_unreadable(*unit);
             }
         }

@@ -4,6 +4,7 @@
 //! is left of the open file and the files that are prepared.
 
 use super::{AppendError, Log};
+use crate::mutant::{self, Mutant};
 use crate::slot::{ENTRY_BYTES_PER_BATCH, SLOT_BYTES_MAX};
 
 /// What the shell knows of the disk.
@@ -29,7 +30,7 @@ impl Log {
             return Ok(());
         };
         let fits = !room.below_floor && self.fits(room.ready_files, bytes + ENTRY_BYTES_PER_BATCH);
-        if fits { Ok(()) } else { Err(AppendError::DiskFull) }
+        if fits || mutant::is(Mutant::RoomNotCounted) { Ok(()) } else { Err(AppendError::DiskFull) }
     }
 
     fn fits(&self, ready_files: usize, bytes: usize) -> bool {

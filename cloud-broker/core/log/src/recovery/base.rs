@@ -191,9 +191,11 @@ impl Base {
             if by_newest.contains(&id) {
                 continue;
             }
-            if by_older.contains(&id) || is_replayed_by_older {
+            let by_older = &by_older;
+            let is_forgotten = mutant::is(Mutant::OlderCheckpointForgottenAtStart);
+            if !is_forgotten && (by_older.contains(&id) || is_replayed_by_older) {
                 self.catalog.restore_dead(id, len, n_of_older);
-            } else {
+            } else if !mutant::is(Mutant::OrphansKept) {
                 self.orphans.push(id);
             }
         }

@@ -11,7 +11,7 @@ use super::{
     WalSource,
 };
 use crate::checkpoint::ReplayFrom;
-use crate::ids::{SlotNo, TopicNo};
+use crate::ids::{SlotNo, TopicNo, UnitId};
 use crate::job::UnitRun;
 use crate::mutant::{self, Mutant};
 use crate::partition::Run;
@@ -75,6 +75,14 @@ impl<'s, S: WalSource> Replay<'s, S> {
                 break;
             }
         }
+        // A crash came between the making of a file and its first slot.
+        for file in &chain.files {
+            let id = UnitId::Wal(file.file_no);
+            let catalog = &mut self.log.catalog;
+            if catalog.file(file.file_no).is_none() && catalog.unit(id).is_none() {
+                catalog.restore_dead(id, file.size, 0);
+            }
+        }
         self.report.files += chain.files.len() as u64;
         self.report.incarnations += 1;
         self.last_chain = Some(LastChain {
@@ -107,7 +115,8 @@ impl<'s, S: WalSource> Replay<'s, S> {
             header.head.incarnation == expected.incarnation
                 && header.head.slot_no >= expected.slot_no
         })?;
-        if behind.intact_at.is_some() || chain.end.is_some() {
+        let is_hole = behind.intact_at.is_some() && !mutant::is(Mutant::HolesAreTails);
+        if is_hole || chain.end.is_some() {
             let to = behind.intact_at.unwrap_or(file.size);
             return Err(file.corrupt(at.pos, to, kind).into());
         }
@@ -134,6 +143,11 @@ impl<'s, S: WalSource> Replay<'s, S> {
         self.report.slot_bytes += slot.header.padded_len() as u64;
         let append_ms = slot.header.head.append_ms;
         self.log.newest_append = self.log.newest_append.max(Some(append_ms));
+        let slot_pos = u32::try_from(pos).map_err(|_| inconsistent())?;
+        let padded_end = pos + slot.header.padded_len() as u64;
+        let in_file = (file.file_no, file.size);
+        let slot_no = slot.header.head.slot_no;
+        let wal_file = self.log.catalog.slot_durable(in_file, slot_no, padded_end, append_ms);
         let is_first = slot.header.head.slot_no == SlotNo(0);
         let (runs, uplinks) = match &slot.body {
             SlotBody::Data { runs, uplinks } if !is_first => (runs, uplinks),
@@ -141,11 +155,6 @@ impl<'s, S: WalSource> Replay<'s, S> {
             // A local log gives no shard away and is sealed by nobody.
             SlotBody::Data { .. } | SlotBody::Control(_) => return Err(inconsistent().into()),
         };
-        let slot_pos = u32::try_from(pos).map_err(|_| inconsistent())?;
-        let padded_end = pos + slot.header.padded_len() as u64;
-        let in_file = (file.file_no, file.size);
-        let slot_no = slot.header.head.slot_no;
-        let wal_file = self.log.catalog.slot_durable(in_file, slot_no, padded_end, append_ms);
         for entry in runs {
             // Staged when its topic was removed: the checkpoint knows of the number, and of the partition no longer.
             let is_removed = entry.key.topic_no < self.log.next_topic_no

@@ -90,6 +90,15 @@ impl Inode {
         Rc::make_mut(&mut self.cache)
     }
 
+    /// Bits of one byte rot, wherever it is kept.
+    pub(super) fn flip(&mut self, at: usize, bits: u8) {
+        for copy in [&mut self.cache, &mut self.platter] {
+            if let Some(byte) = Rc::make_mut(copy).get_mut(at) {
+                *byte ^= bits;
+            }
+        }
+    }
+
     /// Sectors behind the platter's end are lost with the change of length that would have kept them.
     fn sector_to_platter(&mut self, sector: usize) {
         let end = self.cache.len().min(self.platter.len()).min((sector + 1) * SECTOR);

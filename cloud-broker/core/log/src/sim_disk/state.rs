@@ -84,6 +84,8 @@ pub(super) struct State {
     pub(super) dies: Option<(usize, Death)>,
     pub(super) fails: Option<(usize, Trouble)>,
     pub(super) dead: bool,
+    /// A file whose sectors cannot be read.
+    pub(super) unreadable: Option<FileName>,
 }
 
 impl State {
@@ -100,16 +102,31 @@ impl State {
         Ok(&self.inodes[inode])
     }
 
-    /// A process that is dead reads nothing either.
+    /// What a folder says of a file: its sectors need not be readable for that.
+    pub(super) fn len_of(&self, name: FileName) -> Result<usize, DiskError> {
+        if self.dead {
+            return Err(DiskError::Died);
+        }
+        Ok(self.inode(name)?.len())
+    }
+
+    /// A process that is dead reads nothing either, and some sectors are unreadable.
     pub(super) fn read(&self, name: FileName) -> Result<&Inode, DiskError> {
         if self.dead {
             return Err(DiskError::Died);
+        }
+        if self.unreadable == Some(name) {
+            return Err(DiskError::Io);
         }
         self.inode(name)
     }
 
     pub(super) fn damage(&mut self, name: FileName) -> &mut Vec<u8> {
         self.inode_mut(name).expect("a test damages what exists").damage()
+    }
+
+    pub(super) fn flip(&mut self, name: FileName, at: usize, bits: u8) {
+        self.inode_mut(name).expect("a test damages what exists").flip(at, bits);
     }
 
     pub(super) fn put(&mut self, name: FileName, bytes: Vec<u8>) {

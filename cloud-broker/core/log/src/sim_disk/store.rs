@@ -80,7 +80,7 @@ impl WalSource for SimDisk {
 
     fn files(&mut self) -> Result<Vec<WalFileLen>, DiskError> {
         let state = self.state.borrow();
-        let len = |name| Ok(state.read(name)?.len() as u64);
+        let len = |name| Ok(state.len_of(name)? as u64);
         let mut files = Vec::new();
         for name in state.names() {
             if let FileName::Wal(file_no) = name {
@@ -143,7 +143,7 @@ impl UnitStore for SimDisk {
         let mut units = Vec::new();
         for name in state.names() {
             if let FileName::Unit(unit_no) = name {
-                units.push((unit_no, state.read(name)?.len() as u64));
+                units.push((unit_no, state.len_of(name)? as u64));
             }
         }
         units.reverse();
@@ -169,7 +169,7 @@ impl UnitStore for SimDisk {
     fn free(&mut self, unit: UnitId) -> Result<(), DiskError> {
         let name = FileName::from(unit);
         let mut state = self.state.borrow_mut();
-        match (state.read(name), unit) {
+        match (state.len_of(name), unit) {
             (Err(DiskError::Missing), _) => Ok(()),
             (Err(error), _) => Err(error),
             (Ok(_), UnitId::Wal(file_no)) => state.give_back_wal(file_no),
@@ -189,7 +189,7 @@ impl CheckpointStore for SimDisk {
         let mut found = Vec::new();
         for name in state.names() {
             if let FileName::Checkpoint(id) = name {
-                state.read(name)?;
+                state.len_of(name)?;
                 found.push(id);
             }
         }
@@ -211,7 +211,7 @@ impl CheckpointStore for SimDisk {
     fn remove_checkpoint(&mut self, id: CheckpointId) -> Result<(), DiskError> {
         let name = FileName::Checkpoint(id);
         let mut state = self.state.borrow_mut();
-        match state.read(name) {
+        match state.len_of(name) {
             Err(DiskError::Missing) => Ok(()),
             Err(error) => Err(error),
             // Not synced: it may be there again after a crash.

@@ -57,6 +57,27 @@ pub fn batch_of(
     Bytes::from(sealed.unwrap())
 }
 
+/// A batch of records with keys, and with values unless they are tombstones.
+pub fn keyed_batch_of(
+    producer: BatchProducer,
+    keys: &[(u8, bool)],
+    bytes: usize,
+    timestamp: i64,
+) -> Bytes {
+    let mut builder = RecordBatchBuilder::new();
+    for (i, (key, is_tombstone)) in (0..).zip(keys) {
+        let value = vec![*key; bytes / keys.len()];
+        builder.push(&Record {
+            timestamp: UnixMs(timestamp - i),
+            key: Some(&[*key]),
+            value: (!is_tombstone).then_some(&value),
+            headers: &[],
+        });
+    }
+    let sealed = builder.seal(producer, Codec::None, builder.records());
+    Bytes::from(sealed.unwrap())
+}
+
 pub fn batch(name: u64, records: u32, bytes: usize) -> Bytes {
     batch_of(plain_producer(), name, records, bytes, 1_000)
 }

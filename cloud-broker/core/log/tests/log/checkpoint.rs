@@ -221,6 +221,7 @@ fn a_directory_or_a_list_of_units_that_contradicts_itself_is_refused() {
         (directory + 8, &[0], "directory"),
         (directory + 16, &[0], "directory"),
         (directory + ENTRY_BYTES + 5, &[4], "no such shard"),
+        (directory + 2 * ENTRY_BYTES + 27, &[0x80], "a section that is too long"),
         (directory + ENTRY_BYTES + 4, &[0xff, 3], "directory"),
         (directory + ENTRY_BYTES, &[1, 0, 0, 0, 0, 0, 0, 0], "directory"),
         (units + 28, &[1], "length"),

@@ -127,6 +127,47 @@ fn nothing_is_given_back_while_somebody_reads_it() {
 }
 
 #[test]
+pub fn the_older_checkpoint_stays_good_through_a_start() {
+    let mut world = World::new(quiet(), &keys());
+    world.append(40, 2_000);
+    world.settle();
+    world.log.request_checkpoint();
+    world.settle();
+    // Its files are mostly dead, so they are copied; the newer checkpoint knows the copies only.
+    world.log.remove_topic(broker_log::TopicNo(0));
+    world.keys.retain(|key| key.topic_no.0 == 3);
+    world.settle();
+    world.append(2, 500);
+    world.log.request_checkpoint();
+    world.settle();
+    let newest = recover(&mut world.disk).unwrap().report.checkpoint.unwrap();
+    let is_newest = |name: &FileName| matches!(name, FileName::Checkpoint(id) if id.n == newest);
+
+    for damaged in [false, true] {
+        if damaged {
+            let name = world.disk.names().into_iter().find(is_newest).unwrap();
+            world.disk.damage(name)[70] ^= 1;
+        }
+        world.restart();
+        world.check();
+        let recovered = recover(&mut world.disk).unwrap();
+        assert_eq!(recovered.report.checkpoint, Some(newest - u64::from(damaged)));
+        assert_eq!(recovered.damaged.len(), usize::from(damaged));
+    }
+    // A damaged one is replaced, and never mistaken for a good one.
+    world.give_back();
+    world.restart();
+    world.check();
+    assert!(!world.disk.names().iter().any(is_newest));
+    for name in world.disk.names() {
+        if let FileName::Checkpoint(_) = name {
+            world.disk.damage(name)[70] ^= 1;
+        }
+    }
+    assert!(matches!(recover(&mut world.disk), Err(broker_log::RecoveryError::NoCheckpoint(_))));
+}
+
+#[test]
 fn a_deleted_topic_gives_its_space_back() {
     let mut world = World::new(eager(), &keys());
     world.append(100, 3_000);

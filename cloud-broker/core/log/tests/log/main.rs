@@ -4,6 +4,7 @@
 
 mod batches;
 mod checkpoint;
+mod compaction;
 mod corruption;
 mod crash;
 mod disk;

@@ -166,9 +166,10 @@ fn what_is_deleted_while_a_job_runs_stays_deleted() {
         while let Some(job) = world.log.take_job(world.now) {
             seen += 1;
             let end = world.log.offsets(a()).unwrap().high_watermark;
-            cut = (cut + 4).min(end.0);
+            // All that there is goes while the fourth job runs.
+            cut = if seen == 4 { end.0 } else { (cut + 4).min(end.0) };
             world.log.delete_records(a(), Offset(cut)).unwrap();
-            if seen == 5 {
+            if seen == 3 {
                 world.log.remove_topic(TopicNo(1));
                 world.keys.retain(|key| *key == a());
             }
@@ -179,7 +180,7 @@ fn what_is_deleted_while_a_job_runs_stays_deleted() {
                 break;
             }
         }
-        assert!(seen > 5);
+        assert!(seen >= 4, "{seen}");
         world.settle();
         world.check();
         assert_eq!(world.log.offsets(a()).unwrap().log_start, Offset(cut));

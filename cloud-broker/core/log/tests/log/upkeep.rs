@@ -1,7 +1,7 @@
 //! What the engine does as time goes by: markers, old files, sparse and small units, compaction, space.
 
 use broker_log::plain_records::PlainRecords;
-use broker_log::sim_disk::FileName;
+use broker_log::sim_disk::{FileName, Trouble};
 use broker_log::{
     AppendError, CompactPolicy, CorruptionKind, Damage, FileNo, FirstBatch, Job, JobDone, Lane,
     LogSettings, PartitionKey, RecoveryError, Room, TopicNo, TopicPolicy, UnitId, recover,
@@ -59,6 +59,56 @@ fn a_slot_without_batches_ends_every_burst_and_nothing_else_is_written() {
     assert!(matches!(corruption.kind, CorruptionKind::Slots { .. }));
     world.restart();
     world.check();
+}
+
+#[test]
+fn a_marker_that_cannot_be_written_is_tried_again_after_a_pause() {
+    let mut world = World::new(settings(), &[a()]);
+    world.append_to(a(), 100);
+    flush(&mut world.log, &mut world.disk);
+    world.maintain();
+    // A disk that hangs.
+    world.append_to(a(), 100);
+    let slot = world.log.take_slot().unwrap();
+    world.pass(1_000);
+    world.maintain();
+    assert_eq!(world.log.next_maintenance(), Some(world.now.mono + 1_000));
+    crate::disk::write(&mut world.disk, &slot).unwrap();
+    world.log.slot_durable(slot.slot_no);
+    world.maintain();
+    // What is left of the open file may be used on a full disk too.
+    world.log.set_room(Room { ready_files: 0, below_floor: true });
+    world.pass(1_000);
+    world.maintain();
+    assert_eq!(slots(&mut world), 1);
+    // Without such a rest there is nothing to be done.
+    world.log.set_room(Room { ready_files: 0, below_floor: false });
+    while world.log.append(world.now.wall, a(), batch(1, 1, 3_900)).is_ok() {
+        flush(&mut world.log, &mut world.disk);
+    }
+    while world.log.append(world.now.wall, a(), batch(1, 1, 10)).is_ok() {
+        flush(&mut world.log, &mut world.disk);
+    }
+    world.maintain();
+    world.pass(1_000);
+    world.maintain();
+    assert_eq!(slots(&mut world), 0);
+    assert_eq!(world.log.next_maintenance(), Some(world.now.mono + 1_000));
+}
+
+#[test]
+fn a_file_with_slots_to_come_is_not_too_old() {
+    let age = LogSettings { wal_file_age_ms_max: 1_000, ..settings() };
+    let mut world = World::new(age, &[a()]);
+    world.append_to(a(), 100);
+    flush(&mut world.log, &mut world.disk);
+    // It fits the open file, and no other can be made.
+    world.log.set_room(Room { ready_files: 0, below_floor: false });
+    world.append_to(a(), 100);
+    world.pass(1_000);
+    world.maintain();
+    let made = flush(&mut world.log, &mut world.disk);
+    assert!(made.iter().all(|slot| slot.new_file.is_none()), "no room for another file");
 }
 
 #[test]
@@ -137,9 +187,13 @@ fn keyed(name: &[u8], value: &[u8]) -> Bytes {
 }
 
 fn compacted_topic() -> World {
-    let mut world = World::new(settings(), &[a()]);
+    compacted_topic_with(settings())
+}
+
+fn compacted_topic_with(settings: LogSettings) -> World {
+    let mut world = World::new(settings, &[a()]);
     let policy = CompactPolicy {
-        min_dirty_per_mille: 500,
+        min_dirty_per_mille: 950,
         min_lag_ms: 0,
         max_lag_ms: u64::MAX,
         delete_retention_ms: 1_000,
@@ -204,7 +258,7 @@ fn a_dirty_partition_is_compacted_and_a_clean_one_left_alone() {
 
     // A little more is not worth it; much more is.
     put(&mut world, 4);
-    for (more, compacted) in [(0, false), (200, true)] {
+    for (more, compacted) in [(30, false), (300, true)] {
         put(&mut world, more);
         world.settle();
         world.pass(1_000);
@@ -222,6 +276,62 @@ fn a_dirty_partition_is_compacted_and_a_clean_one_left_alone() {
     world.settle();
     world.restart();
     assert_eq!(batches(&mut world), before);
+}
+
+#[test]
+fn the_last_of_many_partitions_is_compacted_on_an_idle_broker_too() {
+    let mut world = compacted_topic();
+    let last = key(0, 1_499);
+    for partition in 0..1_500 {
+        world.log.register_partition(key(0, partition)).unwrap();
+    }
+    for _ in 0..60 {
+        world.log.append(world.now.wall, last, keyed(b"same", &[7; 3_000])).unwrap();
+        flush(&mut world.log, &mut world.disk);
+    }
+    world.settle();
+    let before = world.log.partition_bytes(last).unwrap();
+    // Nothing happens but maintenance, and after each the engine is asked for jobs until it has none.
+    for _ in 0..3 {
+        world.pass(1_000);
+        world.maintain();
+        world.settle();
+    }
+    assert!(world.log.partition_bytes(last).unwrap() < before / 2);
+}
+
+#[test]
+fn a_log_that_begins_where_compaction_left_nothing_can_be_copied() {
+    let mut world = compacted_topic();
+    let one = |world: &mut World, name: &[u8]| {
+        world.log.append(world.now.wall, a(), keyed(name, &[7; 3_000])).unwrap();
+        flush(&mut world.log, &mut world.disk);
+    };
+    for i in 0..120 {
+        one(&mut world, &[i]);
+    }
+    world.settle();
+    world.pass(30 * 86_400_000);
+    one(&mut world, b"stays");
+    put(&mut world, 100);
+    world.settle();
+    world.maintain();
+    world.settle();
+    let left = batches(&mut world);
+    assert!(left.contains(&(120, 120)) && !left.contains(&(122, 122)), "{left:?}");
+    // Now most of the unit is dead, and what is left of it begins with nothing.
+    world.log.delete_records(a(), Offset(122)).unwrap();
+    world.pass(1_000);
+    world.maintain();
+    let mut rewritten = 0;
+    while let Some(job) = world.log.take_job(world.now) {
+        rewritten += usize::from(matches!(job, Job::Rewrite(_)));
+        let done = world.run(job);
+        assert_eq!(world.log.job_done(world.now, done).rejected, []);
+    }
+    assert_eq!(rewritten, 1);
+    let behind: Vec<_> = left.into_iter().filter(|(base, _)| *base > 122).collect();
+    assert_eq!(batches(&mut world), behind);
 }
 
 #[test]
@@ -290,6 +400,7 @@ fn nothing_is_taken_that_might_not_fit() {
         let mut taken = 0;
         while append(&mut world, 3_000).is_ok() {
             taken += 3_000;
+            assert!(taken < 1 << 20, "all this with {ready_files} files");
             // Now and then something is written.
             if taken % 9_000 == 0
                 && let Some(slot) = world.log.take_slot()
@@ -313,6 +424,108 @@ fn nothing_is_taken_that_might_not_fit() {
     world.log.set_room(Room { ready_files: 2, below_floor: false });
     assert_eq!(append(&mut world, 250 << 10), Err(AppendError::DiskFull));
     assert_eq!(append(&mut world, 90 << 10), Ok(()));
+}
+
+/// Runs all jobs for a while, except those that `fails` says. Gives back what was done and what failed, by job.
+fn run_failing(world: &mut World, fails: impl Fn(&Job) -> bool) -> (Vec<Job>, usize) {
+    let (mut done, mut failed) = (Vec::new(), 0);
+    for _ in 0..60 {
+        while let Some(job) = world.log.take_job(world.now) {
+            let result = if fails(&job) {
+                failed += 1;
+                let error = String::from("for ever");
+                JobDone::Failed { lane: job.lane(), doing: "trying", error }
+            } else {
+                done.push(job.clone());
+                world.run(job)
+            };
+            world.log.job_done(world.now, result);
+        }
+        world.pass(1_000);
+        world.maintain();
+        flush(&mut world.log, &mut world.disk);
+    }
+    (done, failed)
+}
+
+#[test]
+fn a_file_that_cannot_be_sealed_holds_up_neither_checkpoints_nor_space() {
+    let mut world = World::new(settings(), &[a(), key(1, 0)]);
+    world.append(30, 2_500);
+    world.settle();
+    world.give_back();
+    let before = world.disk.used();
+    let end = world.log.offsets(a()).unwrap().high_watermark;
+    world.append(12, 2_500);
+    world.log.remove_topic(TopicNo(1));
+    world.keys.truncate(1);
+    let deleted = world.log.delete_records(a(), end).unwrap();
+    let awaited = deleted.answer_after.unwrap();
+    world.append(1, 100);
+    let (done, failed) = run_failing(&mut world, |job| matches!(job, Job::Seal(_)));
+    assert!(failed > 1);
+    let stored = |job: &Job| matches!(job, Job::Checkpoint(job) if job.id.n >= awaited.n);
+    assert!(done.iter().any(stored), "the deletion is durable");
+    world.log.request_checkpoint();
+    run_failing(&mut world, |job| matches!(job, Job::Seal(_)));
+    assert!(world.disk.used() < before, "{} of {before}", world.disk.used());
+    world.restart();
+    world.settle();
+    world.check();
+}
+
+#[test]
+fn a_checkpoint_does_not_wait_for_the_next_event_because_of_a_file_without_records() {
+    let mut world = World::new(settings(), &[a()]);
+    world.append(2, 500);
+    world.restart();
+    world.settle();
+    // Now the last file of the life before has nothing but its OPEN.
+    world.restart();
+    world.log.request_checkpoint();
+    world.settle();
+    assert!(world.log.is_settled());
+}
+
+#[test]
+fn one_unit_that_cannot_be_given_back_does_not_keep_the_others() {
+    let mut world = World::new(settings(), &[a(), key(1, 0)]);
+    world.append(60, 2_500);
+    world.settle();
+    world.log.remove_topic(TopicNo(0));
+    world.log.remove_topic(TopicNo(1));
+    let before = world.usage();
+    assert!(before.units + before.dead_units > 3, "{before:?}");
+    for _ in 0..2 {
+        world.log.request_checkpoint();
+        flush(&mut world.log, &mut world.disk);
+        for _ in 0..10 {
+            while let Some(job) = world.log.take_job(world.now) {
+                if matches!(job, Job::Free(_)) {
+                    // The same one each time.
+                    world.disk.fail_after(0, Trouble::Io);
+                }
+                let done = world.run(job);
+                world.log.job_done(world.now, done);
+            }
+            world.pass(60_000);
+            world.maintain();
+        }
+    }
+    let after = world.usage();
+    assert!(after.units + after.dead_units <= 2, "{after:?}");
+}
+
+#[test]
+fn units_that_cannot_be_copied_do_not_hold_up_compaction() {
+    let eager = LogSettings { l0_bytes_max: 0, rewrite_bytes_min: 1, ..settings() };
+    let mut world = compacted_topic_with(eager);
+    put(&mut world, 200);
+    world.maintain();
+    let (done, failed) = run_failing(&mut world, |job| matches!(job, Job::Rewrite(_)));
+    assert!(failed > 0);
+    assert!(done.iter().any(|job| matches!(job, Job::Compact(_))));
+    assert!(batches(&mut world).len() < 60);
 }
 
 #[test]

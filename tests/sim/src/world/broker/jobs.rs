@@ -113,10 +113,13 @@ impl World<'_> {
         }
         let mut effects = Vec::new();
         let (mono, wall) = (host.clock.mono(now), host.clock.wall(now));
-        let damaged = broker.job_done(mono, wall, done, &mut effects);
+        let applied = broker.job_done(mono, wall, done, &mut effects);
         self.trace.line(now, format_args!("broker has done a job"));
-        if let Some(damage) = damaged.first() {
+        if let Some(damage) = applied.damaged.first() {
             return Err(format!("a job comes upon damage that nobody did: {damage}"));
+        }
+        if let Some(key) = applied.rejected.first() {
+            return Err(format!("the result of a job does not fit {key:?}"));
         }
         self.carry_out(effects)
     }

@@ -1,3 +1,4 @@
+mod full_disk;
 mod offset_delete;
 
 use broker_coordinator::OFFSETS_TOPIC;

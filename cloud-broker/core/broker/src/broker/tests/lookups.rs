@@ -58,7 +58,7 @@ fn offsets_are_found_by_time_to_the_record() {
             (201, 6, 201),
             (202, -1, -1),
             (301, -1, -1),
-            (-3, 4, 51),
+            (-3, 6, 201),
         ] {
             let found = look_up(&mut sim, 10, asked);
             assert_eq!(

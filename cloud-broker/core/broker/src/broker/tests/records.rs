@@ -167,6 +167,23 @@ impl Sim {
 }
 
 #[test]
+fn the_greatest_timestamp_is_that_of_what_is_left() {
+    for tail_bytes in [0, 1 << 20] {
+        let mut sim = Sim::with_topic(tail_bytes, "t");
+        // The latest record lies in the same run as others, and is deleted.
+        sim.produce("t", 0, batch(&["a"], 900));
+        sim.produce("t", 0, batch(&["b"], 100));
+        sim.commit();
+        sim.produce("t", 0, batch(&["c"], 500));
+        sim.commit();
+        assert_eq!(lookups::look_up(&mut sim, 10, -3).offset, 0);
+        sim.deletes("t", &[(0, 1)]);
+        let found = lookups::look_up(&mut sim, 10, -3);
+        assert_eq!((found.offset, found.timestamp), (2, 500), "tail {tail_bytes}");
+    }
+}
+
+#[test]
 fn deleted_records_are_gone_at_once_and_for_ever() {
     let out_of_range = i16::from(ErrorCode::OffsetOutOfRange);
     let mut sim = Sim::with_topic(0, "t");

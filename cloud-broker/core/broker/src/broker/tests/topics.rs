@@ -24,7 +24,7 @@ use crate::broker::{Broker, Identity};
 use crate::event::Event;
 use crate::metadata::{Image, TOPIC_PARTITIONS_MAX};
 use crate::sim::{Sim, batch, empty_log, fetch, settings};
-use crate::{RESOURCES_PER_REQUEST_MAX, TOPICS_PER_REQUEST_MAX};
+use crate::{RESOURCES_PER_REQUEST_MAX, RetentionDefaults, TOPICS_PER_REQUEST_MAX};
 
 fn topic(name: &str) -> CreatableTopic {
     CreatableTopic {
@@ -381,6 +381,24 @@ fn every_config_is_told_with_its_source() {
     assert!(results[2].configs.is_sorted_by(|a, b| *a.name < *b.name), "each once");
     assert_eq!((results[3].error_code, results[3].configs.len()), (OK, 0));
     assert_eq!(results[4].configs.len(), 33, "to name none is to ask for all");
+}
+
+#[test]
+fn the_operator_s_defaults_are_told_as_such() {
+    let mut sim = Sim::with_topic(0, "t");
+    sim.broker.settings.retention = RetentionDefaults { ms: None, bytes: Some(5) };
+    let results = described(&mut sim, vec![resource(2, "t", None), resource(4, "1", None)]);
+    for (name, of_broker, value) in [
+        ("retention.ms", "log.retention.ms", "-1"),
+        ("retention.bytes", "log.retention.bytes", "5"),
+    ] {
+        let told = find(&results[0], name).unwrap();
+        assert_eq!((told.value.as_deref(), told.config_source), (Some(value), 4));
+        let synonyms: Vec<_> =
+            told.synonyms.iter().map(|s| (&*s.name, s.value.as_deref(), s.source)).collect();
+        assert_eq!(synonyms, [(of_broker, Some(value), 4)]);
+        assert_eq!(find(&results[1], of_broker).unwrap().value.as_deref(), Some(value));
+    }
 }
 
 #[test]

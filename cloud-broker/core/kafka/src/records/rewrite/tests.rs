@@ -174,3 +174,47 @@ fn what_becomes_too_large_is_not_written() {
     keep[3] = false;
     assert!(rewrite(&batch, &keep, None).unwrap().len() <= REWRITTEN_BYTES_MAX);
 }
+
+#[test]
+fn damaged_batches_are_refused_or_rewritten_as_they_are_read() {
+    let mut state = 0x1234_5678_9abc_def1_u64;
+    let mut next = |limit: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % limit as u64) as usize
+    };
+    let count = |batch: &[u8]| {
+        let mut records = Records::new(batch)?;
+        let mut count = 0;
+        while records.next_record()?.is_some() {
+            count += 1;
+        }
+        Ok::<_, RecordsError>(count)
+    };
+    let keep: Vec<bool> = (0..10).map(|at| at % 3 != 1).collect();
+    let (mut refused, mut rewritten) = (0, 0);
+    for codec in CODECS {
+        let good = batch(codec);
+        for _ in 0..300 {
+            let mut bad = good.clone();
+            for _ in 0..=next(3) {
+                let at = HEADER_BYTES + next(bad.len() - HEADER_BYTES);
+                bad[at] = next(256) as u8;
+            }
+            match (count(&bad), rewrite(&bad, &keep, Some(UnixMs(5)))) {
+                (Ok(10), Ok(batch)) => {
+                    assert_eq!(count(&batch), Ok(7), "{codec:?}");
+                    rewritten += 1;
+                }
+                (Err(error), Err(same)) => {
+                    assert_eq!(error, same, "{codec:?}");
+                    refused += 1;
+                }
+                other => panic!("{codec:?}: {other:?}"),
+            }
+        }
+    }
+    // Of a batch that is not compressed, most bytes are values.
+    assert!(refused > 300 && rewritten > 200, "{refused}, {rewritten}");
+}

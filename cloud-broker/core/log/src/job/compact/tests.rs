@@ -206,6 +206,7 @@ fn a_pass_that_ends_early_leaves_nothing_behind() {
         world.append(&[&[(Some(&format!("key {}", i % 20)), Some("some value"))]]);
     }
     world.limits.unit_bytes = 500;
+    world.limits.read_step_bytes = 0;
     let units = |disk: &mut SimDisk| disk.names();
     let before = units(&mut world.disk);
     let job = world.job();
@@ -234,6 +235,38 @@ fn a_pass_that_ends_early_leaves_nothing_behind() {
         failures += 1;
     }
     assert!(failures > 10, "{failures}");
+}
+
+#[test]
+fn a_pace_hears_of_all_that_is_read_and_not_of_each_run() {
+    #[derive(Default)]
+    struct Counts {
+        read: usize,
+        reads: usize,
+    }
+    impl Pace for Counts {
+        fn wrote(&mut self, _bytes: usize) -> Proceed {
+            Proceed::Go
+        }
+
+        fn read(&mut self, bytes: usize) -> Proceed {
+            self.read += bytes;
+            self.reads += 1;
+            Proceed::Go
+        }
+    }
+    let mut world = World::new();
+    for i in 0..100 {
+        world.append(&[&[(Some(&format!("key {i}")), Some(&"value".repeat(20)))]]);
+    }
+    world.limits.read_step_bytes = 2_000;
+    let all: u64 = world.extents.iter().map(|(extent, _)| extent.bytes).sum();
+    let mut pace = Counts::default();
+    run_within(world.limits, &world.job(), &mut world.disk, &mut pace, &PlainRecords);
+    // It is read twice: once for the keys, once to be copied.
+    let all = 2 * all as usize;
+    assert!((all - 2_000..=all).contains(&pace.read), "{} of {all}", pace.read);
+    assert!((all / 2_300..=all / 2_000).contains(&pace.reads), "{} times", pace.reads);
 }
 
 #[test]

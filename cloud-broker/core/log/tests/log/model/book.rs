@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use wire::offset::{LeaderEpoch, Offset};
 use wire::uplink::StreamState;
 
 use broker_log::{PartitionKey, PartitionOffsets, SlotNo, TopicPolicy, UplinkStream};
@@ -16,6 +17,13 @@ pub enum By {
     Idempotent { pid: i64, next: i32 },
     /// An uplink stream, and where it stands behind the batch.
     Uplink(UplinkStream, StreamState),
+}
+
+/// The key of a record in a compacted topic, and whether it says that the key is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyOf {
+    pub key: u8,
+    pub is_tombstone: bool,
 }
 
 /// A batch that the log has given offsets to.
@@ -34,6 +42,10 @@ pub struct Sent {
     pub slot_no: SlotNo,
     pub acked: bool,
     pub by: By,
+    /// The leader epoch of the life that took it.
+    pub epoch: LeaderEpoch,
+    /// Its records, in a compacted topic.
+    pub records: Vec<KeyOf>,
 }
 
 /// One partition.
@@ -65,6 +77,22 @@ impl Part {
         self.sent[first..].iter().filter(|sent| sent.acked)
     }
 
+    /// Where each leader epoch begins that is still to be known.
+    pub fn epochs(&self) -> Vec<(LeaderEpoch, Offset)> {
+        let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
+        for sent in self.sent.iter().filter(|sent| sent.acked) {
+            if epochs.last().is_none_or(|(epoch, _)| *epoch != sent.epoch) {
+                epochs.push((sent.epoch, Offset(sent.base)));
+            }
+        }
+        let over = epochs.partition_point(|(_, start)| start.0 <= self.start);
+        epochs.drain(..over.saturating_sub(1));
+        if let Some(first) = epochs.first_mut() {
+            first.1 = first.1.max(Offset(self.start));
+        }
+        epochs
+    }
+
     /// Bytes of the batches from `offset` on.
     pub fn bytes_from(&self, offset: i64) -> u64 {
         self.readable_from(offset).map(|sent| sent.batch.len() as u64).sum()
@@ -74,7 +102,6 @@ impl Part {
 /// One topic.
 #[derive(Debug, Clone)]
 pub struct Topic {
-    pub partitions: u32,
     pub policy: TopicPolicy,
 }
 
@@ -86,6 +113,28 @@ pub struct Book {
 }
 
 impl Book {
+    /// Whether a partition is compacted by key.
+    pub fn is_compacted(&self, key: PartitionKey) -> bool {
+        self.topics.get(&key.topic_no.0).is_some_and(|topic| topic.policy.compact.is_some())
+    }
+
+    /// The record that was sent to a compacted partition and has this offset.
+    pub fn record_at(&self, key: PartitionKey, offset: i64) -> Option<KeyOf> {
+        let sent = self.parts[&key].readable_from(offset).next()?;
+        sent.records.get((offset - sent.base) as usize).copied()
+    }
+
+    /// The records of a compacted partition from an offset on that are known to be durable.
+    pub fn records_from(
+        &self,
+        key: PartitionKey,
+        offset: i64,
+    ) -> impl Iterator<Item = (i64, KeyOf)> {
+        let sent = self.parts[&key].readable_from(offset);
+        let records = sent.flat_map(|sent| (sent.base..).zip(sent.records.iter().copied()));
+        records.filter(move |(at, _)| *at >= offset)
+    }
+
     pub fn keys(&self) -> Vec<PartitionKey> {
         self.parts.keys().copied().collect()
     }

@@ -7,20 +7,21 @@ use wire::ids::Incarnation;
 use wire::offset::Offset;
 use wire::time::UnixMs;
 
-use broker_log::sim_disk::{FileName, SimDisk, start};
+use broker_log::sim_disk::{DiskError, FileName, SimDisk, start};
 use broker_log::{
     Damage, FirstBatch, Log, PartitionKey, Piece, ReadFailed, RecoveryError, UnitId, UnitTable,
     recover,
 };
 
 use super::book::Part;
-use super::crash_points::script;
-use super::op::Op;
+use super::crash_points::{script, send};
+use super::op::{From, Op};
+use super::settings;
 use super::world::{World, tiny};
 use crate::batches::{Rng, split};
 
 /// One of so many bytes of a file is damaged, but for both ends, where all are.
-const STRIDE: usize = 211;
+const STRIDE_DEFAULT: u64 = 211;
 
 /// Bytes at the ends of a file that are all damaged, one by one.
 const ENDS: usize = 80;
@@ -44,9 +45,20 @@ fn world() -> World {
     for op in &ops {
         world.step(*op).unwrap();
     }
+    world.die();
+    world.open().unwrap();
+    // No checkpoint has what comes now.
+    for round in 0..4 {
+        for part in 0..3 {
+            world.step(send(part, [From::Plain, From::Uplink(1)][round % 2], 2_000)).unwrap();
+        }
+        world.commit().unwrap();
+    }
     // The last slot with batches is followed by one that says so.
     world.commit().unwrap();
-    world.step(Op::Pass { ms: 1_100 }).unwrap();
+    for ms in [0, 1_100] {
+        world.step(Op::Pass { ms }).unwrap();
+    }
     world.commit().unwrap();
     world.check_everything();
     world
@@ -57,12 +69,13 @@ pub(super) fn a_flipped_bit_is_found_or_changes_nothing() {
     let world = world();
     let mut outcomes: BTreeMap<(&str, Outcome), usize> = BTreeMap::new();
     let mut rng = Rng(3);
+    let stride = settings::number("CULVERT_LOG_FLIP_STRIDE").unwrap_or(STRIDE_DEFAULT);
     for name in world.disk.names() {
         let len = world.disk.content(name).unwrap().len();
         let ends = (0..len).filter(|at| *at < ENDS || at + ENDS >= len);
-        let offset = rng.below(STRIDE as u64) as usize;
+        let offset = rng.below(stride) as usize;
         let table = table_of(&world.disk, name, len as u64);
-        for at in ends.chain((ENDS + offset..len).step_by(STRIDE)) {
+        for at in ends.chain((ENDS + offset..len).step_by(stride as usize)) {
             let mut disk = world.disk.clone();
             disk.damage(name)[at] ^= 1 << rng.below(8);
             let at = at as u64;
@@ -97,6 +110,57 @@ fn table_of(disk: &SimDisk, name: FileName, len: u64) -> Option<u64> {
     };
     let table = UnitTable::read(&mut disk.clone(), unit, len);
     Some(table.ok()?.meta.entries_off)
+}
+
+#[test]
+fn a_file_that_cannot_be_read_takes_nothing_else_with_it() {
+    let world = world();
+    let mut outcomes: BTreeMap<(&str, Outcome), usize> = BTreeMap::new();
+    for name in world.disk.names() {
+        let mut disk = world.disk.clone();
+        disk.set_unreadable(Some(name));
+        let started = start(&mut disk, Incarnation([0xee; 16]), &tiny(), UnixMs(1 << 41));
+        let outcome = match started {
+            Ok(log) => {
+                let (served, failed) = read_each(&log, &mut disk, &world.book.parts);
+                assert!(served > failed, "{name:?}: {failed} of {served} batches are not served");
+                disk.set_unreadable(None);
+                assert_eq!(read_each(&log, &mut disk, &world.book.parts).1, 0, "it may pass");
+                if failed > 0 { Outcome::Told } else { Outcome::Nothing }
+            }
+            Err(RecoveryError::Source(DiskError::Io)) => Outcome::Refused,
+            Err(error) => panic!("{name:?}: {error}"),
+        };
+        *outcomes.entry((kind(name), outcome)).or_default() += 1;
+    }
+    println!("{outcomes:?}");
+    assert!(outcomes.contains_key(&("unit", Outcome::Told)), "{outcomes:?}");
+    assert!(outcomes.contains_key(&("sealed or open WAL file", Outcome::Told)), "{outcomes:?}");
+}
+
+/// Reads every batch by itself; says how many there are, and how many the disk could not read.
+fn read_each(
+    log: &Log,
+    disk: &mut SimDisk,
+    parts: &BTreeMap<PartitionKey, Part>,
+) -> (usize, usize) {
+    let (mut served, mut failed) = (0, 0);
+    for (key, part) in parts {
+        for sent in part.readable_from(part.start) {
+            let from = Offset(sent.base.max(part.start));
+            let plan = log.read(*key, from, 1, FirstBatch::Always).unwrap();
+            match plan.pieces[0].read(disk) {
+                Ok(read) => {
+                    let found = split(read.batches.concat().into());
+                    assert_eq!(found[0], (Offset(sent.base), sent.produced.clone()), "{key:?}");
+                    served += 1;
+                }
+                Err(ReadFailed::Source(DiskError::Io)) => failed += 1,
+                Err(error) => panic!("{key:?} at {}: {error}", sent.base),
+            }
+        }
+    }
+    (served, failed)
 }
 
 fn kind(name: FileName) -> &'static str {

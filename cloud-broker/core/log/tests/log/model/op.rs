@@ -93,7 +93,12 @@ fn send(rng: &mut Rng) -> Op {
         part: rng.next(),
         from,
         records: 1 + rng.below(3) as u32,
-        bytes: [40, 40, 700, 3_000, 9_000, 30_000][rng.below(6) as usize],
+        // The last ones are larger than a WAL file.
+        bytes: if rng.below(60) == 0 {
+            70_000
+        } else {
+            [40, 40, 700, 3_000, 9_000, 30_000][rng.below(6) as usize]
+        },
         timestamp: rng.below(1_000) as i64,
     }
 }

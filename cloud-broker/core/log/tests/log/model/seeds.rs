@@ -46,6 +46,7 @@ fn repeated_by<T>(seed: u64, run: impl FnOnce() -> T) -> T {
 pub(super) fn run(seed: u64) -> u64 {
     let mut rng = Rng(seed);
     let mut world = World::new(tiny());
+    world.compact_odd_topics();
     for _ in 0..LIVES {
         let ended = live(&mut world, &mut rng);
         let power = rng.below(3) > 0;
@@ -54,12 +55,18 @@ pub(super) fn run(seed: u64) -> u64 {
         if power {
             world.disk.lose_power(&mut || rng.below(2) == 0);
         }
+        if rng.below(5) == 0 {
+            world.rot_newest_checkpoint(rng.next());
+        }
     }
     while world.open().is_err() {
         world.die();
     }
     world.settle().unwrap();
     world.check_everything();
+    world.let_all_expire();
+    world.settle().unwrap();
+    world.check_nothing_but_keys_is_left();
     world.trace()
 }
 

@@ -95,6 +95,31 @@ fn a_process_can_begin_on_a_full_disk() {
 }
 
 #[test]
+pub(super) fn what_somebody_reads_stays_until_it_is_read() {
+    let mut world = World::new(tiny());
+    world.open().unwrap();
+    fill(&mut world);
+    for round in 0..4 {
+        // From units, sealed files and open ones, whatever there is.
+        for part in 0..4 {
+            for at in [0, 300, 600, 900] {
+                world.step(Op::Hold { part, at, max_bytes: 30_000 }).unwrap();
+            }
+        }
+        let at = [0, 500, 900, 1_000][round];
+        for part in 0..4 {
+            world.step(Op::Delete { part, at }).unwrap();
+        }
+        world.settle().unwrap();
+        for _ in 0..16 {
+            world.step(Op::ReadHeld).unwrap();
+        }
+        world.settle().unwrap();
+        fill(&mut world);
+    }
+}
+
+#[test]
 pub(super) fn what_is_deleted_gives_its_space_back() {
     let mut world = World::new(tiny());
     world.open().unwrap();

@@ -1,5 +1,6 @@
 //! A broker's log on the simulated disk, with its clients, and the book that it is compared with at every step.
 
+mod compacted;
 mod jobs;
 mod reads;
 mod sends;
@@ -12,17 +13,18 @@ use wire::ids::Incarnation;
 use wire::offset::Offset;
 use wire::time::{MonoMs, UnixMs};
 
-use broker_log::sim_disk::{self, DiskError, SimDisk};
+use broker_log::sim_disk::{self, DiskError, FileName, SimDisk};
 use broker_log::store::CheckpointId;
 use broker_log::{
-    Damage, Log, LogSettings, Now, PartitionKey, ReadPlan, RecoveryError, Room, SlotToWrite,
-    TopicNo, TopicPolicy,
+    Log, LogSettings, Now, PartitionKey, ReadPlan, RecoveryError, Room, SlotToWrite, TopicNo,
+    TopicPolicy,
 };
 
 use super::book::{Book, Part, Topic};
 use super::settings;
 use crate::batches::key;
 use jobs::Taken;
+use reads::Limit;
 
 /// Wall time at which every world begins.
 const BEGIN: i64 = 1_700_000_000_000;
@@ -57,7 +59,7 @@ pub fn tiny() -> LogSettings {
 struct Held {
     key: PartitionKey,
     from: i64,
-    max_bytes: usize,
+    limit: Limit,
     plan: ReadPlan,
 }
 
@@ -80,10 +82,10 @@ pub struct World {
     names: u64,
     /// Appends that the log turned away for now.
     pub turned_away: usize,
+    /// Whether topics with odd numbers are compacted.
+    compacts: bool,
     /// Bytes of the disk.
     space_max: Option<u64>,
-    /// What jobs found damaged.
-    pub damage: Vec<Damage>,
     trace: u64,
     lines: Option<Vec<String>>,
 }
@@ -92,7 +94,7 @@ impl World {
     pub fn new(settings: LogSettings) -> Self {
         let mut book = Book::default();
         for (no, partitions) in [(0, 2), (1, 2)] {
-            book.topics.insert(no, Topic { partitions, policy: TopicPolicy::default() });
+            book.topics.insert(no, Topic { policy: TopicPolicy::default() });
             for partition in 0..partitions {
                 book.parts.insert(key(no, partition), Part::default());
             }
@@ -113,20 +115,26 @@ impl World {
             next_topic: 2,
             names: 0,
             turned_away: 0,
+            compacts: false,
             space_max: None,
-            damage: Vec::new(),
             trace: 0xcbf2_9ce4_8422_2325,
             lines: settings::number("CULVERT_LOG_TRACE").map(|_| Vec::new()),
+        }
+    }
+
+    /// Topics with odd numbers are compacted by key from now on.
+    pub fn compact_odd_topics(&mut self) {
+        self.compacts = true;
+        for (topic_no, topic) in &mut self.book.topics {
+            if topic_no % 2 == 1 {
+                topic.policy = compacted::policy(0);
+            }
         }
     }
 
     /// What has happened, as one number.
     pub fn trace(&self) -> u64 {
         self.trace
-    }
-
-    pub fn is_up(&self) -> bool {
-        self.log.is_some()
     }
 
     pub fn log(&self) -> &Log {
@@ -182,6 +190,8 @@ impl World {
             log.set_policy(TopicNo(*topic_no), topic.policy);
         }
         assert!(log.next_topic_no().0 >= self.greatest_stored_topic());
+        let stored = self.book.parts.values().filter_map(|part| part.sent.last());
+        assert!(stored.map(|sent| sent.epoch).max() < Some(log.leader_epoch()), "epochs go on");
         self.log = Some(log);
         let life = self.lives;
         self.note(format_args!("life {life} begins"));
@@ -222,6 +232,25 @@ impl World {
         if self.log.is_some() { self.look_at_room() } else { Ok(()) }
     }
 
+    /// The newest checkpoint rots, if there is another one. What was deleted since that one was made may come back.
+    pub fn rot_newest_checkpoint(&mut self, at: u64) {
+        let is_checkpoint = |name: &FileName| matches!(name, FileName::Checkpoint(_));
+        let mut checkpoints: Vec<FileName> =
+            self.disk.names().into_iter().filter(is_checkpoint).collect();
+        checkpoints.sort_by_key(|name| match name {
+            FileName::Checkpoint(id) => id.n,
+            _ => 0,
+        });
+        if let [.., _, newest] = checkpoints[..] {
+            let len = self.disk.content(newest).map_or(1, |bytes| bytes.len() as u64);
+            self.disk.flip(newest, (at % len) as usize, 4);
+            for part in self.book.parts.values_mut() {
+                part.deleted = 0;
+            }
+            self.note(format_args!("{newest:?} rots"));
+        }
+    }
+
     /// Says how much space there is.
     pub fn look_at_room(&mut self) -> Result<(), DiskError> {
         let ready_files = self.disk.prepare(READY_FILES, self.settings.wal_file_bytes)?;
@@ -248,7 +277,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         for line in self.lines.iter().flatten() {
-            println!("{line}");
+            eprintln!("{line}");
         }
     }
 }

@@ -16,7 +16,11 @@ fn delete(group: &str, offsets: &[(&str, i32)]) -> OffsetDeleteRequest {
 
 impl Sim {
     /// The error of the whole request, or of each offset.
-    fn deletes_offsets(&mut self, group: &str, offsets: &[(&str, i32)]) -> Result<Vec<i16>, i16> {
+    pub(super) fn deletes_offsets(
+        &mut self,
+        group: &str,
+        offsets: &[(&str, i32)],
+    ) -> Result<Vec<i16>, i16> {
         let asker = self.request(0, delete(group, offsets).into());
         self.commit();
         match self.group_response(asker) {

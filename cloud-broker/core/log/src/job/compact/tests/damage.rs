@@ -94,6 +94,9 @@ fn a_table_that_is_damaged_ends_the_pass() {
     assert_eq!(world.disk.names(), names);
 }
 
+/// What makes a batch say something else, with its name.
+type Forge<'a> = (&'a str, &'a dyn Fn(&mut [u8]));
+
 /// Makes a batch say something else, with a CRC that is right.
 fn forged(mut batch: Vec<u8>, forge: impl Fn(&mut [u8])) -> Vec<u8> {
     forge(&mut batch);
@@ -108,7 +111,7 @@ fn batches_that_are_odd_stay_and_supersede_nothing() {
     let first_delta = HEADER_BYTES + 3;
     // A record begins with its length, attributes and time, of one byte each; the first length is zigzag.
     let second_delta = |batch: &[u8]| HEADER_BYTES + 1 + usize::from(batch[HEADER_BYTES] >> 1) + 3;
-    let forges: [(&str, &dyn Fn(&mut [u8])); 6] = [
+    let forges: [Forge<'_>; 6] = [
         ("of a transaction", &|batch| batch[22] |= RecordBatchHeader::TRANSACTIONAL as u8),
         ("a marker", &|batch| batch[22] |= RecordBatchHeader::CONTROL as u8),
         ("two records at one offset", &|batch| batch[first_delta] = 2),

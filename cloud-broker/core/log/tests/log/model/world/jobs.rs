@@ -1,7 +1,7 @@
 //! Jobs of the engine: taken, run and given back at moments of their own.
 
 use broker_log::plain_records::PlainRecords;
-use broker_log::sim_disk::{DiskError, Trouble};
+use broker_log::sim_disk::{DiskError, FileName, Trouble};
 use broker_log::{Job, JobDone, Pace, Proceed};
 
 use super::World;
@@ -93,7 +93,8 @@ impl World {
         };
         let now = self.now();
         let applied = self.log_mut().job_done(now, done);
-        self.damage.extend(applied.damaged);
+        assert_eq!(applied.rejected, [], "a job's result fits what the log holds");
+        assert_eq!(applied.damaged, [], "nobody has damaged anything");
         if let Some(id) = applied.checkpoint {
             self.note(format_args!("checkpoint {}", id.n));
             let (answered, waiting) =
@@ -148,7 +149,22 @@ impl World {
                 break;
             }
         }
+        self.check_space();
         Ok(())
+    }
+
+    /// Every file on the disk is known, and nothing waits to be given back but what somebody reads.
+    fn check_space(&mut self) {
+        let usage = self.log().usage();
+        let is_unit = |name: &FileName| matches!(name, FileName::Unit(_) | FileName::Wal(_));
+        let names = self.disk.names();
+        let files = names.iter().filter(|name| is_unit(name)).count();
+        assert_eq!(files, usage.units + usage.wal_files + usage.dead_units, "{names:?}: {usage:?}");
+        let is_draft =
+            |name: &FileName| matches!(name, FileName::CheckpointDraft(_) | FileName::UnitDraft(_));
+        assert!(!names.iter().any(is_draft), "{names:?}");
+        let is_read = !self.held.is_empty();
+        assert!(is_read || usage.dead_units < 3, "{usage:?}");
     }
 }
 

@@ -1,13 +1,22 @@
 //! What readers see, against the book.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use wire::offset::Offset;
 use wire::time::UnixMs;
 
-use broker_log::{FirstBatch, PartitionKey, Piece, PieceRead, ReadPlan};
+use broker_log::{Candidate, FirstBatch, PartitionKey, Piece, PieceRead, ReadPlan};
 
 use super::{Held, World};
 use crate::batches::split;
+use crate::model::book::Part;
+
+/// How much is read, and what becomes of a first batch that is larger.
+pub(super) type Limit = (usize, FirstBatch);
+
+/// What is read at once of a partition that is checked.
+pub(super) const CHECKED: Limit = (10_000, FirstBatch::Always);
 
 impl World {
     fn piece(&mut self, key: PartitionKey, piece: &Piece) -> (Vec<(Offset, Bytes)>, PieceRead) {
@@ -17,20 +26,20 @@ impl World {
         }
     }
 
-    pub(super) fn plan(&self, key: PartitionKey, from: i64, max_bytes: usize) -> ReadPlan {
-        self.log().read(key, Offset(from), max_bytes, FirstBatch::Always).unwrap()
+    pub(super) fn plan(&self, key: PartitionKey, from: i64, limit: Limit) -> ReadPlan {
+        self.log().read(key, Offset(from), limit.0, limit.1).unwrap()
     }
 
-    pub(super) fn hold(&mut self, key: PartitionKey, from: i64, max_bytes: usize) {
-        let plan = self.plan(key, from, max_bytes);
-        self.held.push_back(Held { key, from, max_bytes, plan });
+    pub(super) fn hold(&mut self, key: PartitionKey, from: i64, limit: Limit) {
+        let plan = self.plan(key, from, limit);
+        self.held.push_back(Held { key, from, limit, plan });
     }
 
     pub(super) fn read_held(&mut self) {
         if let Some(held) = self.held.pop_front()
             && self.book.parts.contains_key(&held.key)
         {
-            self.carry_out(held.key, held.from, held.max_bytes, &held.plan);
+            self.carry_out(held.key, held.from, held.limit, &held.plan);
         }
     }
 
@@ -39,9 +48,12 @@ impl World {
         &mut self,
         key: PartitionKey,
         from: i64,
-        max_bytes: usize,
+        limit: Limit,
         plan: &ReadPlan,
     ) -> i64 {
+        if self.book.is_compacted(key) {
+            return self.carry_out_compacted(key, from, plan, limit.1, &mut BTreeMap::new());
+        }
         let mut found = Vec::new();
         for piece in &plan.pieces {
             let (batches, read) = self.piece(key, piece);
@@ -61,9 +73,10 @@ impl World {
             bytes += sent.batch.len();
         }
         assert!(next <= plan.offsets.high_watermark.0, "{key:?}: beyond the high watermark");
-        assert!(found.len() < 2 || bytes <= max_bytes, "{bytes} instead of {max_bytes}");
-        let is_at_end = from == plan.offsets.high_watermark.0;
-        assert!(is_at_end || next > from, "{key:?} at {from}: something is read");
+        let is_exempt = found.len() == 1 && limit.1 == FirstBatch::Always;
+        assert!(is_exempt || bytes <= limit.0, "{bytes} of {limit:?}");
+        let may_be_empty = from == plan.offsets.high_watermark.0 || limit.1 == FirstBatch::IfItFits;
+        assert!(may_be_empty || next > from, "{key:?} at {from}: something is read");
         next
     }
 
@@ -72,14 +85,26 @@ impl World {
         let part = &self.book.parts[&key];
         assert_eq!(offsets.high_watermark.0, part.acked_end(), "{key:?}: the high watermark");
         assert_eq!(offsets.log_start.0, part.start, "{key:?}: the log start");
+        // An epoch may be known of which nothing is left.
+        let mut epochs = self.log().epochs(key).to_vec();
+        epochs.reverse();
+        epochs.dedup_by_key(|(_, start)| *start);
+        epochs.reverse();
+        assert_eq!(epochs, part.epochs(), "{key:?}: where leader epochs begin");
+        if self.book.is_compacted(key) {
+            self.check_compacted(key);
+            return;
+        }
         let mut next = offsets.log_start.0;
         while next < offsets.high_watermark.0 {
-            let plan = self.plan(key, next, 10_000);
-            next = self.carry_out(key, next, 10_000, &plan);
+            let plan = self.plan(key, next, CHECKED);
+            next = self.carry_out(key, next, CHECKED, &plan);
         }
         let bytes = self.log().partition_bytes(key).unwrap();
         let least = self.book.parts[&key].bytes_from(offsets.log_start.0);
         assert!(bytes >= least, "{key:?}: {bytes} bytes of {least}");
+        let is_empty = offsets.log_start == offsets.high_watermark;
+        assert!(!is_empty || bytes == 0, "{key:?}: {bytes} bytes are left of nothing");
     }
 
     pub fn check_everything(&mut self) {
@@ -116,5 +141,33 @@ impl World {
         let expected = part.readable_from(start.0).find(|sent| sent.timestamp >= timestamp);
         let expected = expected.map(|sent| sent.base);
         assert_eq!(found.map(|base| base.0), expected, "{key:?}: the first at {timestamp}");
+    }
+
+    /// The first batch that is as late as any.
+    pub(super) fn look_up_latest(&mut self, key: PartitionKey) {
+        let start = self.log().offsets(key).unwrap().log_start.0;
+        let latest = |part: &Part| part.readable_from(start).map(|sent| sent.timestamp).max();
+        let latest = latest(&self.book.parts[&key]);
+        let mut found: Option<(i64, Offset)> = None;
+        let mut candidate = self.log().candidate_of_max_timestamp(key);
+        while let Some(Candidate { piece, next }) = candidate {
+            let (batches, read) = self.piece(key, &piece);
+            let is_first = found.is_none();
+            for (base, _) in batches {
+                let part = &self.book.parts[&key];
+                let timestamp = part.readable_from(base.0).next().unwrap().timestamp;
+                if found.is_none_or(|(known, _)| timestamp > known) {
+                    found = Some((timestamp, base));
+                }
+            }
+            let from = if is_first { Offset(start) } else { read.next.unwrap_or(next) };
+            let later = UnixMs(found.map_or(i64::MIN, |(timestamp, _)| timestamp + 1));
+            candidate = self.log().candidate_at_time(key, later, from);
+        }
+        let found = found.map(|(_, base)| base);
+        let part = &self.book.parts[&key];
+        let expected = part.readable_from(start).find(|sent| Some(sent.timestamp) == latest);
+        let expected = expected.map(|sent| sent.base);
+        assert_eq!(found.map(|base| base.0), expected, "{key:?}: the latest");
     }
 }

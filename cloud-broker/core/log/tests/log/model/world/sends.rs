@@ -6,14 +6,15 @@ use wire::record_batch::BatchProducer;
 use wire::seq::{StreamEpoch, StreamSeq};
 use wire::uplink::{RefusedCode, StreamState};
 
+use broker_log::plain_records::PlainRecords;
 use broker_log::{
     AppendError, Appended, BATCHES_KEPT, IdempotentError, IdempotentOutcome, PartitionKey,
-    UplinkAppend, UplinkOutcome, UplinkStream,
+    RecordRewriter, UplinkAppend, UplinkOutcome, UplinkStream,
 };
 
 use super::World;
-use crate::batches::{batch_of, plain_producer, produced};
-use crate::model::book::{By, Sent};
+use crate::batches::{batch_of, keyed_batch_of, plain_producer, produced};
+use crate::model::book::{By, KeyOf, Sent};
 use crate::model::op::From;
 
 /// What a batch looks like.
@@ -29,12 +30,14 @@ impl World {
         self.names += 1;
         match from {
             From::Idempotent(pid) => {
-                let next = self.book.next_sequence(key, pid);
-                let batch = numbered(pid, next, self.names, shape);
+                let next = StreamSeq::new(self.book.next_sequence(key, pid)).unwrap();
+                let producer =
+                    BatchProducer { id: ProducerId(pid), epoch: StreamEpoch(0), base: next };
+                let batch = self.make(key, producer, shape);
                 self.send_idempotent(key, pid, batch, shape);
             }
             From::Plain => {
-                let batch = self.make(plain_producer(), shape);
+                let batch = self.make(key, plain_producer(), shape);
                 let appended = self.appended(|log, now| log.append(now, key, batch.clone()));
                 if let Some(appended) = appended {
                     self.sent(key, batch, appended, shape, By::Plain);
@@ -44,7 +47,12 @@ impl World {
         }
     }
 
-    fn make(&self, producer: BatchProducer, shape: Shape) -> Bytes {
+    fn make(&self, key: PartitionKey, producer: BatchProducer, shape: Shape) -> Bytes {
+        if self.book.is_compacted(key) {
+            let keys: Vec<_> =
+                keys_of(self.names, shape.records).map(|of| (of.key, of.is_tombstone)).collect();
+            return keyed_batch_of(producer, &keys, shape.bytes, shape.timestamp);
+        }
         batch_of(producer, self.names, shape.records, shape.bytes, shape.timestamp)
     }
 
@@ -90,7 +98,7 @@ impl World {
         let state = self.book.stream_appended(&stream);
         let append = append_after(stream, state, self.names, shape.records);
         let producer = BatchProducer { id: stream.pid, epoch: append.epoch, base: append.base };
-        let batch = self.make(producer, shape);
+        let batch = self.make(key, producer, shape);
         // A clone of the gateway has another history, or has got further.
         for misfit in [
             UplinkAppend { prev_tag: Tag(u64::MAX), ..append },
@@ -113,6 +121,8 @@ impl World {
 
     fn sent(&mut self, key: PartitionKey, batch: Bytes, appended: Appended, shape: Shape, by: By) {
         let appended_at = self.truth;
+        let records = self.keys_in(key, &batch);
+        let epoch = self.log().leader_epoch();
         let part = self.book.parts.get_mut(&key).unwrap();
         let base = appended.base_offset.0;
         assert_eq!(base, part.end(), "{key:?}: offsets are dense");
@@ -126,9 +136,23 @@ impl World {
             slot_no: appended.slot_no,
             acked: false,
             by,
+            epoch,
+            records,
         });
         let slot = appended.slot_no;
         self.note(format_args!("{key:?} {base} in slot {slot}"));
+    }
+
+    fn keys_in(&self, key: PartitionKey, batch: &Bytes) -> Vec<KeyOf> {
+        let mut keys = Vec::new();
+        if self.book.is_compacted(key) {
+            let mut show = |record: broker_log::KeyedRecord<'_>| {
+                let of = record.key.and_then(|key| key.first().copied());
+                keys.push(KeyOf { key: of.unwrap(), is_tombstone: record.is_tombstone });
+            };
+            PlainRecords.walk(batch, &mut show).unwrap();
+        }
+        keys
     }
 
     /// A producer sends the last but `back`th of its batches a second time.
@@ -196,8 +220,8 @@ fn append_after(stream: UplinkStream, state: StreamState, name: u64, records: u3
     }
 }
 
-fn numbered(pid: i64, base: i32, name: u64, shape: Shape) -> Bytes {
-    let base = StreamSeq::new(base).unwrap();
-    let producer = BatchProducer { id: ProducerId(pid), epoch: StreamEpoch(0), base };
-    batch_of(producer, name, shape.records, shape.bytes, shape.timestamp)
+/// The keys of a batch's records, by its name.
+fn keys_of(name: u64, records: u32) -> impl Iterator<Item = KeyOf> {
+    (name..name + u64::from(records))
+        .map(|n| KeyOf { key: (n % 7) as u8, is_tombstone: n / 7 % 4 == 0 })
 }

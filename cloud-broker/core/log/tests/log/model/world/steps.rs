@@ -1,11 +1,12 @@
 //! One step of a workload.
 
 use broker_log::sim_disk::DiskError;
-use broker_log::{Now, PartitionKey, TopicNo, TopicPolicy};
+use broker_log::{FirstBatch, Now, PartitionKey, TopicNo, TopicPolicy};
 use wire::time::UnixMs;
 
-use super::World;
+use super::reads::Limit;
 use super::sends::Shape;
+use super::{World, compacted};
 use crate::batches::key;
 use crate::model::book::{Part, Topic};
 use crate::model::op::Op;
@@ -27,9 +28,16 @@ impl World {
             Op::EndJob { job } => self.end_job(job),
             Op::Hold { part, at, max_bytes } => {
                 let key = self.part_key(part);
-                self.hold(key, self.offset_at(key, at).0, max_bytes);
+                self.hold(key, self.offset_at(key, at).0, limit(at, max_bytes));
             }
-            Op::Lookup { part, timestamp } => self.lookup(self.part_key(part), timestamp),
+            Op::Lookup { part, timestamp } => {
+                let key = self.part_key(part);
+                // Compaction changes which batches there are.
+                if !self.book.is_compacted(key) {
+                    self.lookup(key, timestamp);
+                    self.look_up_latest(key);
+                }
+            }
             Op::Pass { ms } => {
                 self.pass(ms);
                 self.look_at_room()?;
@@ -38,8 +46,9 @@ impl World {
             Op::Read { part, at, max_bytes } => {
                 let key = self.part_key(part);
                 let from = self.offset_at(key, at).0;
-                let plan = self.plan(key, from, max_bytes);
-                self.carry_out(key, from, max_bytes, &plan);
+                let limit = limit(at, max_bytes);
+                let plan = self.plan(key, from, limit);
+                self.carry_out(key, from, limit, &plan);
             }
             Op::ReadHeld => self.read_held(),
             Op::RemoveTopic { topic } => self.remove_topic(topic),
@@ -52,7 +61,10 @@ impl World {
             Op::TakeJob => {
                 self.take_job();
             }
-            Op::WallJumps { ms } => self.maintain(ms),
+            Op::WallJumps { ms } => {
+                self.truth += 600;
+                self.maintain(ms);
+            }
             Op::Write => self.write()?,
         }
         Ok(())
@@ -130,6 +142,28 @@ impl World {
         }
     }
 
+    /// Every topic but the compacted ones keeps its records for a minute; hours go by.
+    pub fn let_all_expire(&mut self) {
+        for (topic_no, topic) in &mut self.book.topics {
+            if topic.policy.compact.is_none() {
+                topic.policy.retention_ms = Some(60_000);
+                self.log.as_mut().unwrap().set_policy(TopicNo(*topic_no), topic.policy);
+            }
+        }
+        for _ in 0..30 {
+            self.pass(300_000);
+        }
+    }
+
+    pub fn check_nothing_but_keys_is_left(&mut self) {
+        self.check_everything();
+        for key in self.book.keys() {
+            let offsets = self.log().offsets(key).unwrap();
+            let is_empty = offsets.log_start == offsets.high_watermark;
+            assert!(is_empty || self.book.is_compacted(key), "{key:?}: {offsets:?} is left");
+        }
+    }
+
     /// What retention dropped was old enough, or too much.
     fn check_retention(&mut self, key: PartitionKey, start: i64) {
         let policy = self.book.topics[&key.topic_no.0].policy;
@@ -174,7 +208,10 @@ impl World {
         }
         let no = self.next_topic;
         self.next_topic += 1;
-        self.book.topics.insert(no, Topic { partitions, policy: TopicPolicy::default() });
+        let is_compacted = self.compacts && no % 2 == 1;
+        let policy = if is_compacted { compacted::policy(0) } else { TopicPolicy::default() };
+        self.book.topics.insert(no, Topic { policy });
+        self.log_mut().set_policy(TopicNo(no), policy);
         for partition in 0..partitions {
             let key = key(no, partition);
             assert_eq!(self.log().offsets(key), None, "a number is used once");
@@ -200,9 +237,18 @@ impl World {
         let no = self.topic(nth);
         let retention_ms = [None, Some(60_000), Some(10_000_000)][(which % 3) as usize];
         let retention_bytes = [None, Some(100_000), Some(0)][(which / 3 % 3) as usize];
-        let policy = TopicPolicy { retention_ms, retention_bytes, compact: None };
+        let policy = if self.compacts && no % 2 == 1 {
+            compacted::policy(which)
+        } else {
+            TopicPolicy { retention_ms, retention_bytes, compact: None }
+        };
         self.book.topics.get_mut(&no).unwrap().policy = policy;
         self.log_mut().set_policy(TopicNo(no), policy);
         self.note(format_args!("topic {no}: {policy:?}"));
     }
+}
+
+/// Some readers take a first batch only if it fits.
+fn limit(at: i64, max_bytes: usize) -> Limit {
+    (max_bytes, if at % 4 == 3 { FirstBatch::IfItFits } else { FirstBatch::Always })
 }
