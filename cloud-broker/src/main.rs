@@ -62,19 +62,10 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     process::raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(worker_threads())
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(broker(settings, &http));
     runtime.shutdown_timeout(RUNTIME_END_TIMEOUT);
     outcome
-}
-
-/// Half of the processors: the WAL's thread, reads of cold data and the kernel's own work need the rest. A worker for each
-/// of them would mostly be woken to find that another has done its work already.
-fn worker_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2))
 }
 
 async fn broker(settings: Settings, http: &ListenerSpec) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! Writing past the page cache.
 //!
-//! A large write that is synced at once gains nothing from the page cache: the bytes are copied there, written from there,
-//! and push out what somebody may read. Whoever reads the end of the log is served from the engine's memory.
+//! What is synced at once gains nothing from the page cache: the bytes are copied there, written from there, and push out
+//! what somebody may read. Whoever reads the end of the log is served from the engine's memory (docs/decisions/0016).
 
 use std::fs::File;
 use std::io;
@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use broker_log::SLOT_ALIGN;
+use bytes::Bytes;
 use rustix::fs::OFlags;
 
 /// A file that is written past the page cache, where the file system can.
@@ -39,6 +40,13 @@ impl DirectFile {
     }
 }
 
+/// Zeros that a disk with blocks of 4 KiB, or less, can fetch from where they are.
+pub(super) fn aligned_zeros(len: usize) -> Bytes {
+    let zeros = vec![0; len + SLOT_ALIGN];
+    let start = zeros.as_ptr().align_offset(SLOT_ALIGN).min(SLOT_ALIGN);
+    Bytes::from(zeros).slice(start..start + len)
+}
+
 /// Whether a disk with blocks of 4 KiB, or less, can fetch `bytes` from where they are.
 fn is_aligned(bytes: &[u8], pos: u64) -> bool {
     bytes.len().is_multiple_of(SLOT_ALIGN)
@@ -60,6 +68,7 @@ mod tests {
         let mut direct = DirectFile::open(&path);
         let bytes: Vec<u8> = (0..4 * SLOT_ALIGN).map(|n| (n / 7) as u8).collect();
         let start = bytes.as_ptr().align_offset(SLOT_ALIGN);
+        assert!(is_aligned(&aligned_zeros(SLOT_ALIGN), 0));
         let mut expected = Vec::new();
         let mut check = |part: &[u8], pos: usize| {
             direct.write(&buffered, part, pos as u64).unwrap();

@@ -14,10 +14,6 @@ use super::names::tmp_of;
 use super::space::reserve;
 use super::{LogFolder, StoreError, sync_folder};
 
-/// Slots from here on are written past the page cache: copying them costs more than it can save. Smaller ones come at a
-/// rate that the page cache holds for a while, for consumers that are a little behind (docs/decisions/0016).
-const DIRECT_BYTES_MIN: usize = 256 << 10;
-
 /// Writes slots into their files. There is one of these for a folder.
 #[derive(Debug)]
 pub(crate) struct WalFiles {
@@ -56,12 +52,7 @@ impl WalFiles {
             let path = self.folder.folders().wal_file(slot.file_no);
             StoreError::io("write", &path, io::ErrorKind::NotFound.into())
         })?;
-        let pos = u64::from(slot.pos);
-        let written = if slot.bytes.len() >= DIRECT_BYTES_MIN {
-            open.direct.write(&open.file, &slot.bytes, pos)
-        } else {
-            open.file.write_all_at(&slot.bytes, pos)
-        };
+        let written = open.direct.write(&open.file, &slot.bytes, u64::from(slot.pos));
         written.map_err(|e| StoreError::io("write", &open.path, e))?;
         let synced = open.file.sync_data();
         synced.map_err(|e| StoreError::io("sync", &open.path, e))?;

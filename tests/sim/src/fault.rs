@@ -12,6 +12,8 @@ pub(crate) enum Fault {
     BrokerKilled,
     /// The broker's machine loses power.
     BrokerPowerLost,
+    /// The broker is asked to end: it makes everything durable, with a checkpoint, before it does.
+    BrokerStops,
     /// The broker's next sync fails: the pages count as clean and are not on disk.
     BrokerSyncFails,
     /// Somebody sets the wall clock of a gateway, or of the broker.
@@ -78,6 +80,7 @@ struct Hosts {
 const COMMON: &[Kind] = &[
     Kind { most: 3, of: |_, _, at, out| out.push((at, Fault::BrokerKilled)) },
     Kind { most: 3, of: |_, _, at, out| out.push((at, Fault::BrokerPowerLost)) },
+    Kind { most: 2, of: |_, _, at, out| out.push((at, Fault::BrokerStops)) },
     Kind { most: 2, of: |_, _, at, out| out.push((at, Fault::BrokerSyncFails)) },
     Kind { most: 2, of: clock_step },
     Kind { most: 8, of: |r, h, at, out| out.push((at, Fault::DeviceCut(r.place(h.devices)))) },

@@ -283,13 +283,14 @@ impl PartitionLog {
     }
 
     /// Whether `taken` begins and ends where `gone` does, as far as can be read. Where the log begins within the first extent,
-    /// there may be nothing up to the next run: compaction leaves gaps, and what ends before the log's start is not copied.
+    /// there may be nothing up to the next run: compaction leaves gaps, and what ends before the log's start is not copied. The
+    /// extent's last run is.
     fn is_copy(&self, gone: &[Extent], taken: &[Extent]) -> bool {
         let readable = |extent: &Extent| extent.base.max(self.log_start);
         let begins = match (gone.first(), taken.first()) {
             (Some(gone), Some(taken)) => {
                 readable(gone) == readable(taken)
-                    || gone.base < self.log_start && gone.base < taken.base
+                    || gone.base < self.log_start && (gone.base..=gone.last).contains(&taken.base)
             }
             (gone, taken) => gone.is_none() && taken.is_none(),
         };
@@ -312,5 +313,84 @@ impl PartitionLog {
         let is_above =
             |extent: &Extent| extent.last >= self.log_start || mutant::is(Mutant::DeletedComesBack);
         made.iter().map(|(_, extent)| *extent).filter(is_above).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::ids::Partition;
+
+    use super::*;
+    use crate::ids::{TopicNo, UnitId, UnitNo};
+
+    const KEY: PartitionKey = PartitionKey { topic_no: TopicNo(1), partition: Partition(0) };
+
+    fn extent(unit: u64, base: i64, last: i64) -> Extent {
+        Extent {
+            unit: UnitId::Unit(UnitNo(unit)),
+            base: Offset(base),
+            last: Offset(last),
+            max_timestamp: UnixMs(0),
+            max_append_ms: UnixMs(0),
+            bytes: 10,
+            first: 0,
+            count: 1,
+        }
+    }
+
+    /// Four extents of ten offsets each, in units 0 to 3; offsets below 15 are deleted.
+    fn partition() -> PartitionLog {
+        let state = PartitionState {
+            next: Offset(40),
+            extents: (0..4)
+                .map(|unit| extent(unit, unit as i64 * 10, unit as i64 * 10 + 9))
+                .collect(),
+            ..PartitionState::empty(KEY)
+        };
+        let mut partition = PartitionLog::restore(&state);
+        assert_eq!(partition.start_at(Offset(15)), [extent(0, 0, 9)]);
+        partition
+    }
+
+    #[test]
+    fn what_a_job_made_takes_the_place_of_its_inputs_if_it_fits() {
+        use Replacing::{Compacted, Copied};
+        let all = (1..4).map(|unit| extent(unit, unit as i64 * 10, unit as i64 * 10 + 9));
+        let all: Vec<Extent> = all.collect();
+        // What was made of units 1 and 3, of which unit 1 begins below the log's start; and whether it fits.
+        for (what, made, fits) in [
+            (Copied, vec![extent(9, 10, 19), extent(9, 30, 39)], true),
+            (Copied, vec![extent(9, 0, 9), extent(9, 15, 19), extent(9, 30, 39)], true),
+            // Compaction had left nothing at 15.
+            (Copied, vec![extent(9, 16, 19), extent(9, 30, 39)], true),
+            // Something is missing, at either end or wholly.
+            (Copied, vec![extent(9, 10, 19), extent(9, 30, 38)], false),
+            (Copied, vec![extent(9, 30, 39)], false),
+            (Copied, vec![], false),
+            // It overlaps what is not an input, or itself, or lies outside.
+            (Copied, vec![extent(9, 10, 39)], false),
+            (Copied, vec![extent(9, 10, 20), extent(9, 30, 39)], false),
+            (Copied, vec![extent(9, 10, 19), extent(8, 12, 18), extent(9, 30, 39)], false),
+            (Compacted, vec![extent(9, 17, 17)], true),
+            (Compacted, vec![], true),
+            (Compacted, vec![extent(9, 17, 21)], false),
+            (Compacted, vec![extent(9, 30, 40)], false),
+        ] {
+            let mut partition = partition();
+            let made: Vec<_> = made.into_iter().map(|extent| (KEY, extent)).collect();
+            let is_input = |extent: &Extent| extent.unit != UnitId::Unit(UnitNo(2));
+            let replaced = partition.replace((Offset(10), Offset(39)), is_input, &made, what);
+            assert_eq!(replaced.is_ok(), fits, "{what:?} {made:?}");
+            let Ok(replaced) = replaced else {
+                assert_eq!(partition.extents(), all, "nothing has changed");
+                continue;
+            };
+            assert_eq!(replaced.gone, [all[0], all[2]]);
+            let mut expected = vec![all[1]];
+            expected.extend(made.iter().map(|(_, made)| *made).filter(|made| made.last.0 >= 15));
+            expected.sort_by_key(|extent| extent.base);
+            assert_eq!(partition.extents(), expected);
+            assert_eq!(partition.bytes(), 10 * expected.len() as u64);
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! The thread that prepares files and looks at the disk.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::super::direct::{DirectFile, aligned_zeros};
 use super::disk::Floor;
 use super::{DiskSpace, ReadyFile, SharedSpace, SpaceReport, State, StoreError, WRITTEN_EXTENSION};
 use crate::metrics;
@@ -210,12 +210,13 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
         let path = &file.path;
         let file = File::options().write(true).open(path);
         let file = file.map_err(|e| StoreError::io("open", path, e))?;
-        let zeros = vec![0; PIECE_BYTES];
+        let mut direct = DirectFile::open(path);
+        let zeros = aligned_zeros(PIECE_BYTES);
         let size = u64::from(self.space.settings.file_bytes);
         let mut pos = 0;
         while pos < size {
             let len = zeros.len().min(usize::try_from(size - pos).unwrap_or(usize::MAX));
-            let written = file.write_all_at(&zeros[..len], pos);
+            let written = direct.write(&file, &zeros[..len], pos);
             written.map_err(|e| StoreError::io("write", path, e))?;
             // Synced piece by piece, so that the last sync does not carry it all past a commit's.
             file.sync_data().map_err(|e| StoreError::io("sync", path, e))?;

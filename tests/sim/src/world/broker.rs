@@ -54,6 +54,8 @@ pub(crate) struct BrokerHost {
     slot: Option<SlotToWrite>,
     slot_written: bool,
     jobs: Jobs,
+    /// It was asked to end.
+    stops: bool,
     settings: LogSettings,
     keeps_bytes: Option<u64>,
 }
@@ -70,6 +72,7 @@ impl BrokerHost {
             slot: None,
             slot_written: false,
             jobs: Jobs::default(),
+            stops: false,
             keeps_bytes: profile.retention_bytes,
             // Small enough that a run fills several files, leaves the tail behind, and has files rewritten and given back.
             settings: LogSettings {
@@ -124,6 +127,7 @@ impl World<'_> {
             BrokerStep::Write => self.write_slot()?,
         }
         self.pump_broker();
+        self.end_broker_if_settled();
         Ok(())
     }
 
@@ -140,6 +144,7 @@ impl World<'_> {
         self.trace.line(now, format_args!("broker dies: {crash:?}"));
         self.broker.running = None;
         self.broker.jobs = Jobs::default();
+        self.broker.stops = false;
         // Another life from now on: nothing that was on its way inside the process happens.
         self.broker.life += 1;
         let slot = self.broker.slot.take();

@@ -32,6 +32,7 @@ impl World<'_> {
         match fault {
             Fault::BrokerKilled => self.crash_and_restart_broker(Crash::Killed),
             Fault::BrokerPowerLost => self.crash_and_restart_broker(Crash::Power),
+            Fault::BrokerStops => self.stop_broker(),
             Fault::BrokerSyncFails => self.crash_and_restart_broker(Crash::SyncFailed),
             Fault::ClockStep { gateway, by_ms } => match gateway {
                 Some(number) => self.gateways[number].clock.step(by_ms),

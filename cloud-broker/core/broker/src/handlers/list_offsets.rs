@@ -227,7 +227,8 @@ impl LookupPartition {
         }
         let found = latest_record(&bytes);
         let is_first = self.latest.is_none();
-        let is_later = |found: &Position| self.after_latest().is_none_or(|t| found.timestamp >= t.0);
+        let is_later =
+            |found: &Position| self.after_latest().is_none_or(|t| found.timestamp >= t.0);
         if let Some(found) = found.filter(is_later) {
             self.latest = Some(found);
         }

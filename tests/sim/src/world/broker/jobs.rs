@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use broker_core::{DiskSpace, Image, KafkaRecords};
+use broker_core::{Broker, DiskSpace, Image, KafkaRecords};
 use broker_log::sim_disk::Death;
 use broker_log::{Job, JobDone, Pace, Proceed, Room};
 
@@ -79,6 +79,23 @@ impl World<'_> {
             jobs.waiting.push_back(job);
             let run = Event::Broker(*life, BrokerStep::RunJob);
             self.schedule.after(self.rng.jobs.below(400), run);
+        }
+    }
+
+    /// Asks the broker to end in order.
+    pub(in crate::world) fn stop_broker(&mut self) {
+        if let Some(broker) = &mut self.broker.running {
+            broker.stop();
+            self.broker.stops = true;
+        }
+    }
+
+    /// A broker that was asked to end does so when everything is durable: then even a loss of power takes nothing.
+    pub(super) fn end_broker_if_settled(&mut self) {
+        let host = &self.broker;
+        let is_settled = host.running.as_ref().is_some_and(Broker::is_settled);
+        if host.stops && is_settled && host.slot.is_none() && host.control_write.is_none() {
+            self.crash_and_restart_broker(Crash::Power);
         }
     }
 

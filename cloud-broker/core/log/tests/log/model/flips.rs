@@ -74,17 +74,8 @@ pub(super) fn a_flipped_bit_is_found_or_changes_nothing() {
         let len = world.disk.content(name).unwrap().len();
         let ends = (0..len).filter(|at| *at < ENDS || at + ENDS >= len);
         let offset = rng.below(stride) as usize;
-        let table = table_of(&world.disk, name, len as u64);
         for at in ends.chain((ENDS + offset..len).step_by(stride as usize)) {
-            let mut disk = world.disk.clone();
-            disk.damage(name)[at] ^= 1 << rng.below(8);
-            let at = at as u64;
-            let in_table = table.is_some_and(|table| at >= table);
-            if let FileName::Checkpoint(id) = name {
-                let damaged = recover(&mut disk.clone()).unwrap().damaged;
-                assert!(damaged.iter().any(|damaged| damaged.id == id), "{name:?}, byte {at}");
-            }
-            let outcome = look(&mut disk, &world.book.parts, Place { name, at, in_table });
+            let outcome = flip(&world, &world.book.parts, (name, at), 1 << rng.below(8));
             *outcomes.entry((kind(name), outcome)).or_default() += 1;
         }
     }
@@ -161,6 +152,36 @@ fn read_each(
         }
     }
     (served, failed)
+}
+
+fn flip(
+    world: &World,
+    parts: &BTreeMap<PartitionKey, Part>,
+    (name, at): (FileName, usize),
+    bit: u8,
+) -> Outcome {
+    let mut disk = world.disk.clone();
+    disk.damage(name)[at] ^= bit;
+    let len = world.disk.content(name).unwrap().len() as u64;
+    let at = at as u64;
+    let in_table = table_of(&world.disk, name, len).is_some_and(|table| at >= table);
+    if let FileName::Checkpoint(id) = name {
+        let damaged = recover(&mut disk.clone()).unwrap().damaged;
+        assert!(damaged.iter().any(|damaged| damaged.id == id), "{name:?}, byte {at}");
+    }
+    look(&mut disk, parts, Place { name, at, in_table })
+}
+
+/// Flips one bit of any file of a log in which everything is durable.
+pub(super) fn flip_any(world: &World, rng: &mut Rng) {
+    let mut parts = world.book.parts.clone();
+    // What is left of a compacted partition, its own checks know.
+    parts.retain(|key, _| !world.book.is_compacted(*key));
+    let is_log = |name: &FileName| !matches!(name, FileName::Spare(_) | FileName::Checkpoint(_));
+    let names: Vec<FileName> = world.disk.names().into_iter().filter(is_log).collect();
+    let name = names[rng.below(names.len() as u64) as usize];
+    let len = world.disk.content(name).unwrap().len() as u64;
+    flip(world, &parts, (name, rng.below(len) as usize), 1 << rng.below(8));
 }
 
 fn kind(name: FileName) -> &'static str {

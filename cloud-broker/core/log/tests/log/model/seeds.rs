@@ -2,6 +2,7 @@
 
 use broker_log::sim_disk::{Death, DiskError};
 
+use super::flips;
 use super::op::draw;
 use super::settings;
 use super::world::{World, tiny};
@@ -12,6 +13,9 @@ const SEEDS_DEFAULT: u64 = 200;
 
 /// Lives of a world.
 const LIVES: u64 = 5;
+
+/// Bits that are flipped in what a world has left.
+const FLIPS: usize = 3;
 
 /// Steps of a life.
 const STEPS: u64 = 260;
@@ -64,6 +68,9 @@ pub(super) fn run(seed: u64) -> u64 {
     }
     world.settle().unwrap();
     world.check_everything();
+    for _ in 0..FLIPS {
+        flips::flip_any(&world, &mut rng);
+    }
     world.let_all_expire();
     world.settle().unwrap();
     world.check_nothing_but_keys_is_left();
