@@ -3,6 +3,7 @@
 mod closed_loop;
 mod engine;
 mod figures;
+mod jobs;
 mod process;
 mod raw;
 

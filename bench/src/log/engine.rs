@@ -2,18 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
-use broker_log::{LogSettings, PartitionKey, TopicNo};
+use broker_log::{LogSettings, Now, PartitionKey, TopicNo};
 use bytes::Bytes;
 use cloud_broker::log_folder::{OpenedLog, SpaceSettings, WalEvent, WalListener, open};
 use wire::ids::{Incarnation, Partition};
-
 use wire::record_batch::RecordBatchHeader;
-use wire::time::UnixMs;
+use wire::time::{MonoMs, UnixMs};
 
 use super::closed_loop::Commits;
+use super::jobs::Jobs;
 use crate::process::fresh;
 use crate::records::batch;
 
@@ -27,8 +27,10 @@ const READY_FILES: usize = 2;
 pub struct Engine {
     opened: OpenedLog,
     events: Receiver<WalEvent>,
+    jobs: Jobs,
     batch: Bytes,
     folder: PathBuf,
+    begun: Instant,
 }
 
 impl Engine {
@@ -49,7 +51,23 @@ impl Engine {
         for partition in 0..partitions {
             opened.log.register_partition(key(partition))?;
         }
-        Ok(Self { opened, events, batch: batch(1)?, folder })
+        let jobs = Jobs::spawn(&opened.folder);
+        Ok(Self { opened, events, jobs, batch: batch(1)?, folder, begun: Instant::now() })
+    }
+
+    /// What the engine wants done beside it.
+    fn keep_house(&mut self) -> Result<()> {
+        let mono = MonoMs(u64::try_from(self.begun.elapsed().as_millis())?);
+        let now = Now { mono, wall: wall()? };
+        let log = &mut self.opened.log;
+        log.maintain(now);
+        while let Some(done) = self.jobs.finished() {
+            log.job_done(now, done);
+        }
+        while let Some(job) = log.take_job(now) {
+            self.jobs.start(job);
+        }
+        Ok(())
     }
 }
 
@@ -73,6 +91,7 @@ impl Commits for Engine {
         match self.events.recv().context("the WAL's thread has ended")? {
             WalEvent::Durable(slot_no) => {
                 self.opened.log.slot_durable(slot_no);
+                self.keep_house()?;
                 Ok(slot_no.0)
             }
             WalEvent::Failed(error) => bail!("{error}"),
