@@ -183,6 +183,8 @@ impl World {
             }
         }
         let end = self.book.parts[&key].end();
+        // Who was turned away waits with what comes behind.
+        let mut waits = [false; 3];
         for sent in before.iter().filter(|sent| sent.base >= end) {
             let shape = Shape {
                 records: (sent.last - sent.base + 1) as u32,
@@ -190,10 +192,12 @@ impl World {
                 timestamp: sent.timestamp,
             };
             match &sent.by {
-                By::Idempotent { pid, .. } => {
+                By::Idempotent { pid, .. } if !waits[*pid as usize] => {
+                    let before = self.book.parts[&key].end();
                     self.send_idempotent(key, *pid, sent.batch.clone(), shape);
+                    waits[*pid as usize] = self.book.parts[&key].end() == before;
                 }
-                By::Uplink(..) | By::Plain => {}
+                By::Idempotent { .. } | By::Uplink(..) | By::Plain => {}
             }
         }
     }
