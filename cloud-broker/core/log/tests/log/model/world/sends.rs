@@ -194,10 +194,12 @@ impl World {
                 timestamp: sent.timestamp,
             };
             match &sent.by {
-                By::Idempotent { pid, .. } => {
+                By::Idempotent { pid, .. } if !waits[*pid as usize] => {
+                    let before = self.book.parts[&key].end();
                     self.send_idempotent(key, *pid, sent.batch.clone(), shape);
+                    waits[*pid as usize] = self.book.parts[&key].end() == before;
                 }
-                By::Uplink(..) | By::Plain => {}
+                By::Idempotent { .. } | By::Uplink(..) | By::Plain => {}
             }
         }
     }
