@@ -1,13 +1,17 @@
 //! The log engine: gives out offsets, lays batches into WAL slots, says what is durable, and finds what readers ask for.
 //!
-//! How it is driven: [`recover`] replays the files behind a [`WalSource`]; the shell carries out what the
-//! [`Recovered`] asks for (rewrite the tail and sync it, remove dead files) and hands it to [`Log::open`]. The first slot
-//! of the new incarnation is its OPEN; nothing is served before that one is durable. From then on:
-//! [`Log::append`], [`Log::append_idempotent`] and [`Log::append_uplink`] stage batches, [`Log::take_slot`] yields the next slot to write and sync
-//! (one at a time), [`Log::slot_durable`] reports it durable, [`Log::read`] plans reads below the high watermark.
+//! How it is driven: [`recover`] takes the newest good checkpoint and replays the WAL behind it; the shell carries out what the
+//! [`Recovered`] asks for (rewrite the tail and sync it, remove dead files, free orphans) and hands it to [`Log::open`]. The
+//! first slot of the new incarnation is its OPEN; nothing is served before that one is durable. From then on:
+//! [`Log::append`], [`Log::append_idempotent`] and [`Log::append_uplink`] stage batches, [`Log::take_slot`] yields the next slot
+//! to write and sync (one at a time), [`Log::slot_durable`] reports it durable, [`Log::read`] plans reads below the high
+//! watermark, whose pieces are carried out elsewhere ([`Piece::read`]). Beside that, in any order: [`Log::maintain`] when
+//! [`Log::next_maintenance`] has come; [`Log::take_job`] until there is none, each run elsewhere ([`Job::run`]) and its result
+//! given to [`Log::job_done`]; [`Log::set_room`] when there is more or less space.
 //!
 //! Invariants: an offset is given once; what is not durable is neither readable nor part of any answer; slots of an
-//! incarnation are dense and chained by CRC; a damaged slot with an intact one behind it is never skipped.
+//! incarnation are dense and chained by CRC; a damaged slot with an intact one behind it is never skipped; a checkpoint says
+//! what was so at the end of one slot, exactly; what a kept checkpoint names, or somebody reads, is not given back.
 //!
 //! Deliberately missing: files, threads, clocks and sockets (the process owns them), topic names (the metadata owns
 //! them; here a topic is a number), checks of a batch's CRC (the connection that received it did that).
