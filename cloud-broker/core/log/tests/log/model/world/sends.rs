@@ -194,12 +194,10 @@ impl World {
                 timestamp: sent.timestamp,
             };
             match &sent.by {
-                By::Idempotent { pid, .. } if !waits[*pid as usize] => {
-                    let before = self.book.parts[&key].end();
+                By::Idempotent { pid, .. } => {
                     self.send_idempotent(key, *pid, sent.batch.clone(), shape);
-                    waits[*pid as usize] = self.book.parts[&key].end() == before;
                 }
-                By::Idempotent { .. } | By::Uplink(..) | By::Plain => {}
+                By::Uplink(..) | By::Plain => {}
             }
         }
     }
