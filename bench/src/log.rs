@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use closed_loop::{Commits, Driven, Load, drive};
-use engine::Engine;
+use engine::{Engine, Files};
 use figures::{LogFigures, LogSample, Store};
 use raw::RawFile;
 
@@ -41,6 +41,9 @@ pub struct Plan {
     /// Leave the engine and the raw file out.
     #[arg(long)]
     no_engine: bool,
+    /// Begin with an empty folder, not with WAL files to be used again.
+    #[arg(long)]
+    fresh: bool,
     /// The `cloud-broker` to measure.
     #[arg(long, default_value = "target/release/cloud-broker")]
     broker: PathBuf,
@@ -49,6 +52,7 @@ pub struct Plan {
 /// Measures everything.
 pub fn run(plan: &Plan, folder: &Path) -> Result<LogFigures> {
     let mut samples = Vec::new();
+    let files = if plan.fresh { Files::Fresh } else { Files::Recycled };
     if !plan.no_engine {
         for _ in 0..plan.rounds {
             for partitions in PARTITIONS {
@@ -59,7 +63,7 @@ pub fn run(plan: &Plan, folder: &Path) -> Result<LogFigures> {
                         duration: Duration::from_secs_f64(plan.seconds),
                     };
                     for store in [Store::Raw, Store::Engine] {
-                        samples.push(sample(store, load, folder)?);
+                        samples.push(sample(store, load, folder, files)?);
                     }
                 }
             }
@@ -72,11 +76,11 @@ pub fn run(plan: &Plan, folder: &Path) -> Result<LogFigures> {
     Ok(LogFigures::new(&samples, plan.rounds, process))
 }
 
-fn sample(store: Store, load: Load, folder: &Path) -> Result<LogSample> {
+fn sample(store: Store, load: Load, folder: &Path, files: Files) -> Result<LogSample> {
     // Opened and made ready outside the time that is measured.
     let (driven, written) = match store {
         Store::Engine => {
-            let mut engine = Engine::open(folder, load.partitions)?;
+            let mut engine = Engine::open(folder, load.partitions, files)?;
             measured(&mut engine, load, folder)?
         }
         Store::Raw => measured(&mut RawFile::open(folder)?, load, folder)?,

@@ -13,6 +13,7 @@ mod process;
 mod records;
 mod table;
 mod usage;
+mod zeros;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -16,11 +16,24 @@ use super::closed_loop::Commits;
 use super::jobs::Jobs;
 use crate::process::fresh;
 use crate::records::batch;
+use crate::zeros::zeroed;
 
 const TOPIC: TopicNo = TopicNo(1);
 
-/// As the broker's own default.
+/// WAL files that are kept ready, as the broker's own default.
 const READY_FILES: usize = 2;
+
+/// WAL files that are there to be used again: enough for some seconds.
+const RECYCLED_FILES: usize = 10;
+
+/// What the log begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// Nothing: files are reserved as they are needed, and filled with zeros if there is time.
+    Fresh,
+    /// Files that were written before, as in a log that retention has begun to take from.
+    Recycled,
+}
 
 /// A log of one topic, open.
 #[derive(Debug)]
@@ -35,14 +48,21 @@ pub struct Engine {
 
 impl Engine {
     /// Opens an empty log in `folder`.
-    pub fn open(folder: &Path, partitions: u32) -> Result<Self> {
+    pub fn open(folder: &Path, partitions: u32, files: Files) -> Result<Self> {
         let folder = fresh(folder, "engine")?;
         let settings = LogSettings::default();
-        let space = SpaceSettings {
-            file_bytes: settings.wal_file_bytes,
-            ready_files: READY_FILES,
-            floor: 0,
+        let ready_files = match files {
+            Files::Fresh => READY_FILES,
+            Files::Recycled => RECYCLED_FILES,
         };
+        if files == Files::Recycled {
+            std::fs::create_dir_all(folder.join("wal"))?;
+            for number in 0..RECYCLED_FILES {
+                let path = folder.join(format!("wal/{number:016x}.ready"));
+                zeroed(&path, settings.wal_file_bytes.into())?;
+            }
+        }
+        let space = SpaceSettings { file_bytes: settings.wal_file_bytes, ready_files, floor: 0 };
         let (sender, events) = sync_channel(1);
         let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let incarnation = Incarnation(since.as_nanos().to_le_bytes());

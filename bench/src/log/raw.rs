@@ -1,7 +1,6 @@
 //! What the disk can do: records copied behind each other into a file that was filled with zeros before, `pwrite` and
 //! `fdatasync` on a thread of their own, one commit under way. It knows no partitions, offsets or checksums.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -11,6 +10,7 @@ use anyhow::{Context, Result};
 
 use super::closed_loop::Commits;
 use crate::records::RECORD_BYTES;
+use crate::zeros::zeroed;
 
 /// Commits begin on blocks of this size, as slots of the WAL do.
 const BLOCK_BYTES: usize = 4 << 10;
@@ -38,12 +38,7 @@ impl RawFile {
     /// Makes the file in `folder`.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("raw");
-        let file = File::options().create(true).truncate(true).write(true).open(&path)?;
-        let zeros = vec![0; 1 << 20];
-        for pos in (0..FILE_BYTES).step_by(zeros.len()) {
-            file.write_all_at(&zeros, pos)?;
-        }
-        file.sync_all()?;
+        let file = zeroed(&path, FILE_BYTES)?;
         let (commits, requests) = sync_channel::<(Vec<u8>, u64)>(1);
         let (answers, done) = sync_channel(1);
         let thread = thread::spawn(move || {

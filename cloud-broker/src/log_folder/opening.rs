@@ -136,8 +136,11 @@ pub(super) fn remove_leftovers(folder: &LogFolder) -> Result<(), StoreError> {
         for path in entries(place, leftover)? {
             remove(&path)?;
         }
+        // A name that reads back may not be on disk, if the process that gave it was killed before it synced the folder. What a
+        // checkpoint no longer names is given back soon: by then it must be there to stay.
+        sync_folder(place)?;
     }
-    Ok(())
+    sync_folder(&folders.checkpoint)
 }
 
 /// Does what recovery asks for before anything may be served.

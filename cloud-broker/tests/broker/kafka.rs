@@ -102,6 +102,22 @@ async fn acks_0_has_no_response_and_closes_on_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_answered_is_sent_before_a_failure_closes_the_connection() {
+    let mut broker = Broker::start().await;
+    let mut client = broker.kafka().await;
+    client.make_topic("t").await;
+    // The last one is refused at once, while the first still waits for the disk.
+    let produced = client.send(9, produce("t", -1, &["a"])).await;
+    let described = client.send(12, metadata("t")).await;
+    client.send(9, produce("unknown", 0, &["lost"])).await;
+    for header in [produced, described] {
+        assert!(client.try_receive(&header).await.is_some());
+    }
+    assert!(client.is_closed().await);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn large_fetches_read_many_files() {
     let mut broker = Broker::start().await;
     let mut client = broker.kafka().await;

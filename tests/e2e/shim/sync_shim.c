@@ -1,5 +1,5 @@
 /* Stands before fsync and fdatasync (LD_PRELOAD) and does what the file named by SYNC_SHIM_ORDERS says at that moment:
- * "pass", "delay <milliseconds>" or "fail". Each call adds a byte to the file named by SYNC_SHIM_COUNT. Both calls are
+ * "pass", "delay <milliseconds>", "fail", or "fail <part of a path>" for the files with such a path. Each call adds a byte to the file named by SYNC_SHIM_COUNT. Both calls are
  * covered because SQLite uses one or the other, depending on how it was built. */
 
 #define _GNU_SOURCE
@@ -21,8 +21,18 @@ static void count(void) {
     close(file);
 }
 
+/* Whether the path of an open file has this part. */
+static int is_in(int file, const char *part) {
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    return strstr(path, part) != NULL;
+}
+
 /* Returns whether the sync is to fail; waits where it is to be delayed. */
-static int obey(void) {
+static int obey(int synced) {
     char order[64] = "";
     const char *path = getenv("SYNC_SHIM_ORDERS");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
@@ -35,12 +45,13 @@ static int obey(void) {
         struct timespec left = {milliseconds / 1000, milliseconds % 1000 * 1000000};
         while (nanosleep(&left, &left) != 0 && errno == EINTR) {}
     }
+    if (strncmp(order, "fail ", 5) == 0) return is_in(synced, order + 5);
     return strcmp(order, "fail") == 0;
 }
 
 static int sync_with(long call, int file) {
     count();
-    if (obey()) {
+    if (obey(file)) {
         errno = EIO;
         return -1;
     }

@@ -74,6 +74,14 @@ impl SyncShim {
         self.order("fail")
     }
 
+    /// Makes every sync of a file fail from now on whose path has this part.
+    ///
+    /// # Errors
+    /// If the orders cannot be written.
+    pub fn fail_in(&self, part: &str) -> Result<()> {
+        self.order(&format!("fail {part}"))
+    }
+
     /// Syncs that the process has asked for so far.
     #[must_use]
     pub fn syncs(&self) -> u64 {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::{
-    Chance, LoadTopic, PATIENCE, Site, Stage, StorageLedger, StorageLoad, Tool, confluent_kafka,
-    metric, scenario, until,
+    Chance, LoadTopic, PATIENCE, Site, Stage, StorageLedger, StorageLoad, SyncShim, Tool,
+    confluent_kafka, metric, scenario, until,
 };
 
 const TOOLS: &[Tool] = &[Tool::ConfluentKafka];
@@ -45,6 +45,43 @@ fn a_flipped_bit_is_found_and_costs_no_more_than_its_place() {
                     eprintln!("{stop:?}, {kind}, byte {}: {outcome}", flip.pos);
                 }
             }
+        }
+        Ok(())
+    });
+}
+
+/// What a job writes is not yet relied on: a disk that fails there costs time, and no record.
+#[test]
+fn jobs_that_cannot_write_are_tried_again() {
+    scenario(&[Tool::Cc, Tool::ConfluentKafka], |stage| {
+        let site = Site::new(stage)?;
+        let shim = SyncShim::new(stage)?;
+        let data = stage.path("broker");
+        for part in ["/unit/", "/ckpt/"] {
+            shim.fail_in(part)?;
+            let mut broker = shim.before(site.small_storage_broker()?).start()?;
+            let load = StorageLoad::start(stage, site.kafka(), TOPICS)?;
+            broker.wait_for_log("it is tried again later")?;
+            // It goes on taking records meanwhile.
+            let before = load.progress();
+            until("more acknowledgements", PATIENCE, || {
+                broker.check_running()?;
+                Ok((load.progress() > before + 10_000).then_some(()))
+            })?;
+            let stored = kinds(&data)?;
+            let kind = if part == "/unit/" { "unit" } else { "checkpoint" };
+            ensure!(stored.get(kind).is_none_or(Vec::is_empty), "{part} was written: {stored:?}");
+            shim.pass()?;
+            until("what could not be written before", PATIENCE, || {
+                broker.check_running()?;
+                Ok(kinds(&data)?.get(kind).map(|_| ()))
+            })?;
+            let ledger = load.finish()?;
+            broker.kill()?;
+            let mut broker = site.small_storage_broker()?.start()?;
+            ledger.check_drained(TOPICS, &drain(&site)?)?;
+            broker.kill()?;
+            std::fs::remove_dir_all(&data)?;
         }
         Ok(())
     });
@@ -141,10 +178,7 @@ fn try_with(
         return Ok("refused to start".to_owned());
     }
     broker.address("http")?;
-    let kafka = site.kafka().to_string();
-    let names = TOPICS.iter().map(|topic| topic.name);
-    let arguments: Vec<&str> = ["drain", &kafka].into_iter().chain(names).collect();
-    let told = confluent_kafka(&arguments, 2 * PATIENCE)?;
+    let told = drain(site)?;
     broker.check_running()?;
     let stuck = ledger.check_drained(TOPICS, &told)?;
     ensure!(stuck <= STUCK_MAX, "{stuck} partitions cannot be read to their end");
@@ -155,6 +189,14 @@ fn try_with(
         return Ok(format!("{stuck} partitions stop at the damage, which is reported"));
     }
     Ok("everything is served".to_owned())
+}
+
+/// Reads all topics as far as they can be read.
+fn drain(site: &Site<'_>) -> Result<String> {
+    let kafka = site.kafka().to_string();
+    let names = TOPICS.iter().map(|topic| topic.name);
+    let arguments: Vec<&str> = ["drain", &kafka].into_iter().chain(names).collect();
+    confluent_kafka(&arguments, 2 * PATIENCE)
 }
 
 /// The files of a data folder by kind.

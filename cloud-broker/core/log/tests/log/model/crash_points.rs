@@ -109,6 +109,34 @@ fn an_orderly_end_leaves_nothing_to_replay_and_an_idle_log_writes_nothing() {
     assert_eq!(world.disk.calls(), calls, "an idle log writes nothing");
 }
 
+#[test]
+fn a_checkpoint_that_reads_back_is_there_to_stay() {
+    // Everything is deleted, so the first checkpoint makes the next start give files back.
+    let mut ops: Vec<Op> = Vec::new();
+    for round in 0..8 {
+        ops.extend([send(round, From::Plain, 30_000), Op::Write, Op::Sync]);
+    }
+    ops.extend((0..4).map(|part| Op::Delete { part, at: 1_000 }));
+    let mut freed = 0;
+    for call in 0..40 {
+        let mut world = World::new(tiny());
+        world.open().unwrap();
+        for op in &ops {
+            world.step(*op).unwrap();
+        }
+        let files = world.disk.file_nos().len();
+        world.disk.die_after(call, Death::Killed);
+        let died = world.stop();
+        world.die();
+        world.open().unwrap();
+        freed += usize::from(died.is_err() && world.disk.file_nos().len() < files);
+        world.die();
+        world.disk.lose_power(&mut || false);
+        world.open().unwrap();
+    }
+    assert!(freed > 0, "a start has given something back");
+}
+
 fn die_at(ops: &[Op], call: usize, death: Death, after: After) {
     let case = OnPanic(format!("call {call}, {death:?}, {after:?}"));
     let mut world = World::new(tiny());

@@ -64,8 +64,7 @@ impl World {
         let now = self.now().wall;
         match append(self.log_mut(), now) {
             Ok(appended) => Some(appended),
-            Err(AppendError::Busy) => None,
-            Err(AppendError::DiskFull) => {
+            Err(AppendError::Busy | AppendError::DiskFull) => {
                 self.turned_away += 1;
                 None
             }
@@ -183,7 +182,12 @@ impl World {
             }
         }
         let end = self.book.parts[&key].end();
+        // Nothing comes after what was turned away.
+        let before_all = self.turned_away;
         for sent in before.iter().filter(|sent| sent.base >= end) {
+            if self.turned_away > before_all {
+                break;
+            }
             let shape = Shape {
                 records: (sent.last - sent.base + 1) as u32,
                 bytes: 0,
