@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `wal/lock` | one process at a time |
 //! | `wal/<number>.wal` | WAL files, sealed or not |
-//! | `wal/<number>.ready`, `wal/<number>.reserved` | WAL files to come ([`space`]) |
+//! | `wal/<number>.ready`, `wal/<number>.reserved` | WAL files to come (`space`) |
 //! | `unit/<number>.unit` | units |
 //! | `ckpt/<incarnation>/<number>.ckpt` | checkpoints |
 //! | `*.tmp` | what was being made; removed at start |
