@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::{
     Client, Launch, PATIENCE, Record, Settings, Site, Stage, Tool, Version, check_dense,
-    kafka_tool, read_topic, run_tool, scenario, until, wait_until_delivered,
+    kafka_tool, read_topic, run_tool, scenario, until, used, wait_until_delivered,
 };
 
 const TOPIC: &str = "orders";
@@ -87,28 +87,10 @@ fn fill(stage: &Stage, site: &Site<'_>, topic: &str, bytes: u64) -> Result<()> {
     produce(stage, site, topic, &lines.collect::<Vec<_>>())
 }
 
-/// Bytes that a folder takes on the disk.
-fn disk_bytes(folder: &Path) -> Result<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        // Files come and go meanwhile.
-        let Ok(metadata) = entry.metadata() else {
-            continue;
-        };
-        bytes += match metadata.is_dir() {
-            true => disk_bytes(&entry.path())?,
-            false => metadata.blocks() * 512,
-        };
-    }
-    Ok(bytes)
-}
-
 fn wait_for_space(stage: &Stage, bytes_max: u64) -> Result<()> {
     let mut last = 0;
     let outcome = until("space to come back", SPACE_PATIENCE, || {
-        last = disk_bytes(&stage.path("broker"))?;
+        last = used(&stage.path("broker"))?;
         Ok((last <= bytes_max).then_some(()))
     });
     outcome.with_context(|| format!("{last} bytes are taken, {bytes_max} would be enough"))
@@ -177,7 +159,7 @@ fn what_is_deleted_expires_or_is_too_much_gives_its_space_back() {
         // By time, which is set when the records are there.
         done(&site, "create", &["brief", "1"])?;
         fill(stage, &site, "brief", STORED_BYTES)?;
-        ensure!(disk_bytes(&stage.path("broker"))? > STORED_BYTES);
+        ensure!(used(&stage.path("broker"))? > STORED_BYTES);
         done(&site, "set", &["brief", "retention.ms=1"])?;
         ensure!(admin(&site, "describe", &["brief", "retention.ms"])? == "1");
         wait_for_space(stage, empty + (3 << 20))?;
@@ -192,7 +174,7 @@ fn what_is_deleted_expires_or_is_too_much_gives_its_space_back() {
         // With their topic.
         done(&site, "create", &["gone", "1"])?;
         fill(stage, &site, "gone", STORED_BYTES)?;
-        ensure!(disk_bytes(&stage.path("broker"))? > STORED_BYTES);
+        ensure!(used(&stage.path("broker"))? > STORED_BYTES);
         let python = Settings::python().context("CULVERT_PYTHON names no Python")?;
         let kafka = site.kafka().to_string();
         let output =
