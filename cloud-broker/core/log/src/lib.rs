@@ -16,6 +16,7 @@
 //! Deliberately missing: files, threads, clocks and sockets (the process owns them), topic names (the metadata owns
 //! them; here a topic is a number), checks of a batch's CRC (the connection that received it did that).
 
+mod append_clock;
 mod batch_cut;
 mod catalog;
 mod checkpoint;

@@ -29,6 +29,7 @@ pub use place::NewFile;
 pub use room::Room;
 pub use usage::LogUsage;
 
+use crate::append_clock::AppendClock;
 use crate::catalog::Catalog;
 use crate::ids::{PartitionKey, SlotNo, TopicNo};
 use crate::partition::{PartitionLog, PartitionOffsets};
@@ -83,6 +84,7 @@ pub struct Log {
     jobs: Jobs,
     last_slot: LastSlot,
     maintenance: Maintenance,
+    append_clock: AppendClock,
     retention_clock: RetentionClock,
 }
 
@@ -101,7 +103,9 @@ impl Log {
     ) -> Self {
         assert_ne!(recovered.last_incarnation(), Some(incarnation), "an incarnation is used once");
         let mut staging = Staging::new(settings.slot_bytes_target);
-        staging.push_control(now, ControlBody::Open(recovered.open_body()));
+        let mut append_clock = AppendClock::new(recovered.newest_append);
+        let opened = append_clock.stamp(now);
+        staging.push_control(opened, ControlBody::Open(recovered.open_body()));
         Self {
             incarnation,
             leader_epoch: recovered.next_leader_epoch(),
@@ -120,6 +124,7 @@ impl Log {
             jobs: Jobs::new(Checkpoints::new(recovered.checkpoints, recovered.report.slot_bytes)),
             last_slot: LastSlot { file_no: recovered.next_file_no, end: 0, crc: 0 },
             maintenance: Maintenance::default(),
+            append_clock,
             retention_clock: RetentionClock::new(recovered.newest_append),
             settings: settings.clone(),
         }

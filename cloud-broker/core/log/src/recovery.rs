@@ -175,7 +175,7 @@ pub struct Recovered {
     pub(crate) producers: Producers,
     pub(crate) catalog: Catalog,
     pub(crate) checkpoints: FoundCheckpoints,
-    /// Wall time of the latest commit.
+    /// Wall time of the latest commit with records.
     pub(crate) newest_append: Option<UnixMs>,
     last_chain: Option<LastChain>,
 }

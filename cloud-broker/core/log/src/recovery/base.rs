@@ -27,7 +27,7 @@ pub(super) struct Base {
     pub(super) catalog: Catalog,
     pub(super) checkpoints: FoundCheckpoints,
     pub(super) next_topic_no: TopicNo,
-    /// Wall time of the latest commit that it knows.
+    /// Wall time of the latest commit with records that it knows.
     pub(super) newest_append: Option<UnixMs>,
     pub(super) damaged: Vec<DamagedCheckpoint>,
     /// The WAL files from which on replay reads.
@@ -122,6 +122,7 @@ impl Base {
     fn take(&mut self, checkpoint: Checkpoint) {
         let Checkpoint { head, partitions } = checkpoint;
         for unit in &head.units {
+            self.newest_append = self.newest_append.max(Some(unit.max_append_ms));
             self.catalog.restore(*unit, head.id.n);
         }
         for file in &head.unsealed {
