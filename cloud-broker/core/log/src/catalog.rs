@@ -13,7 +13,7 @@ use crate::ids::{FileNo, PartitionKey, SlotNo, UnitId, UnitNo};
 use crate::lease::Lease;
 use crate::mutant::{self, Mutant};
 use crate::settings::ADOPTED_RUN_BYTES;
-use crate::unit::{UnitKind, UnitMeta};
+use crate::unit::{COPY_BYTES_PER_ENTRY, UnitKind, UnitMeta};
 
 /// A WAL file without a footer.
 #[derive(Debug)]
@@ -49,6 +49,11 @@ impl Unit {
     pub(crate) fn is_short(&self) -> bool {
         self.meta.kind == UnitKind::SealedWal
             && self.live_bytes < self.live_entries.saturating_mul(ADOPTED_RUN_BYTES)
+    }
+
+    /// Bytes that a copy of it takes up.
+    pub(crate) fn copy_bytes(&self) -> u64 {
+        self.live_bytes.saturating_add(self.live_entries.saturating_mul(COPY_BYTES_PER_ENTRY))
     }
 
     /// Less than half of what it takes up is alive.

@@ -30,8 +30,8 @@ pub(crate) use out::{Home, UnitsOut};
 pub use read::{ExtentPart, ExtentRead, ReadFailed};
 pub use search::{ExtentSearch, FoundRun, SearchFor};
 pub use setsum::setsum_of_batch;
+pub(crate) use table::{COPY_BYTES_PER_ENTRY, TableBuilder, UnitFacts};
 pub use table::{ShardRow, UnitError, UnitTable};
-pub(crate) use table::{TableBuilder, UnitFacts};
 pub(crate) use walk::{Walk, WalkedBatch, first_bad};
 
 /// What a unit was made of.

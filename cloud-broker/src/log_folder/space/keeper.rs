@@ -144,13 +144,11 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
 
     fn report(&mut self) {
         let state = self.space.lock();
-        let fits =
-            match self.floor.above(self.disk.free) / u64::from(self.space.settings.file_bytes) {
-                _ if state.no_space => 0,
-                fits => fits,
-            };
+        let spare = if state.no_space { 0 } else { self.floor.above(self.disk.free) };
+        let fits = spare / u64::from(self.space.settings.file_bytes);
         let report = SpaceReport {
             made: state.made,
+            spare,
             files: (fits + state.prepared() as u64).min(FILES_MAX),
             below_floor: state.below_floor,
             disk: self.disk,

@@ -9,7 +9,7 @@ use crate::ids::{PartitionKey, TopicNo};
 use crate::job::{CompactJob, Made};
 use crate::partition::{PartitionLog, Replacing};
 use crate::policy::CompactPolicy;
-use crate::unit::UnitMeta;
+use crate::unit::{COPY_BYTES_PER_ENTRY, UnitMeta};
 
 /// Partitions that are looked at before the engine goes on with something else.
 const PARTITIONS_PER_LOOK: usize = 1024;
@@ -91,8 +91,9 @@ impl Log {
         if !is_due {
             return None;
         }
+        let extents = fitting(extents(), partition.cleaned, self.job_room().other)?;
         let unit = |extent: &Extent| Some((*extent, self.catalog.unit(extent.unit)?.meta));
-        let extents: Option<Vec<(Extent, UnitMeta)>> = extents().map(unit).collect();
+        let extents: Option<Vec<(Extent, UnitMeta)>> = extents.iter().map(unit).collect();
         Some(CompactJob {
             key,
             extents: extents.filter(|extents| !extents.is_empty())?,
@@ -112,6 +113,7 @@ impl Log {
         made: &Made,
         (cleaned, next_horizon): (Offset, Option<UnixMs>),
     ) -> Vec<PartitionKey> {
+        self.note_made(made);
         for meta in &made.units {
             self.catalog.add(*meta);
         }
@@ -143,6 +145,29 @@ impl Log {
         }
         rejected
     }
+}
+
+/// As many of the extents as can be copied into `bytes_max`: nobody knows before how much a pass drops. All that is clean has to
+/// be among them, because it is held against the keys of what is dirty, and something that is dirty too, or there is no use in
+/// it.
+fn fitting<'a>(
+    extents: impl Iterator<Item = &'a Extent>,
+    cleaned: Offset,
+    bytes_max: u64,
+) -> Option<Vec<Extent>> {
+    let is_dirty = |extent: &Extent| extent.last >= cleaned;
+    let mut taken: Vec<Extent> = Vec::new();
+    let mut bytes: u64 = 0;
+    for extent in extents {
+        let table = u64::from(extent.count) * COPY_BYTES_PER_ENTRY;
+        bytes = bytes.saturating_add(extent.bytes).saturating_add(table);
+        if bytes > bytes_max {
+            let is_worth_it = is_dirty(extent) && taken.last().is_some_and(is_dirty);
+            return is_worth_it.then_some(taken);
+        }
+        taken.push(*extent);
+    }
+    Some(taken)
 }
 
 fn age(wall: UnixMs, extent: &Extent) -> u64 {

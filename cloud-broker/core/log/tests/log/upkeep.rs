@@ -77,12 +77,12 @@ fn a_marker_that_cannot_be_written_is_tried_again_after_a_pause() {
     world.log.slot_durable(slot.slot_no);
     world.maintain();
     // What is left of the open file may be used on a full disk too.
-    world.log.set_room(Room { ready_files: 0, below_floor: true });
+    world.log.set_room(Room { ready_files: 0, below_floor: true, ..Room::ENDLESS });
     world.pass(1_000);
     world.maintain();
     assert_eq!(slots(&mut world), 1);
     // Without such a rest there is nothing to be done.
-    world.log.set_room(Room { ready_files: 0, below_floor: false });
+    world.log.set_room(Room { ready_files: 0, below_floor: false, ..Room::ENDLESS });
     while world.log.append(world.now.wall, a(), batch(1, 1, 3_900)).is_ok() {
         flush(&mut world.log, &mut world.disk);
     }
@@ -103,7 +103,7 @@ fn a_file_with_slots_to_come_is_not_too_old() {
     world.append_to(a(), 100);
     flush(&mut world.log, &mut world.disk);
     // It fits the open file, and no other can be made.
-    world.log.set_room(Room { ready_files: 0, below_floor: false });
+    world.log.set_room(Room { ready_files: 0, below_floor: false, ..Room::ENDLESS });
     world.append_to(a(), 100);
     world.pass(1_000);
     world.maintain();
@@ -396,7 +396,7 @@ fn nothing_is_taken_that_might_not_fit() {
     };
     let payload = 60 << 10;
     for ready_files in [0, 1, 3] {
-        world.log.set_room(Room { ready_files, below_floor: false });
+        world.log.set_room(Room { ready_files, below_floor: false, ..Room::ENDLESS });
         let mut taken = 0;
         while append(&mut world, 3_000).is_ok() {
             taken += 3_000;
@@ -415,13 +415,13 @@ fn nothing_is_taken_that_might_not_fit() {
         assert!(taken >= ready_files * payload / 2, "{taken} with {ready_files}");
         assert_eq!(append(&mut world, 3_000), Err(AppendError::DiskFull));
     }
-    world.log.set_room(Room { ready_files: 2, below_floor: true });
+    world.log.set_room(Room { ready_files: 2, below_floor: true, ..Room::ENDLESS });
     assert_eq!(append(&mut world, 10), Err(AppendError::DiskFull));
-    world.log.set_room(Room { ready_files: 2, below_floor: false });
+    world.log.set_room(Room { ready_files: 2, below_floor: false, ..Room::ENDLESS });
     assert_eq!(append(&mut world, 10), Ok(()));
     // A slot that is larger than a file takes as much as several.
     flush(&mut world.log, &mut world.disk);
-    world.log.set_room(Room { ready_files: 2, below_floor: false });
+    world.log.set_room(Room { ready_files: 2, below_floor: false, ..Room::ENDLESS });
     assert_eq!(append(&mut world, 250 << 10), Err(AppendError::DiskFull));
     assert_eq!(append(&mut world, 90 << 10), Ok(()));
 }
