@@ -14,7 +14,7 @@ use super::durable::LastSlot;
 use super::{Log, Now};
 use crate::catalog::Kept;
 use crate::checkpoint::{
-    CheckpointHead, CheckpointWriter, PartitionState, ReplayFrom, SectionTooLarge,
+    CheckpointHead, CheckpointWriter, PartitionState, ReplayFrom,
 };
 use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo};
 use crate::job::CheckpointJob;
@@ -136,8 +136,7 @@ impl Checkpoints {
 
     pub(super) fn take_built(&mut self) -> Option<CheckpointJob> {
         let (stored, job) = self.built.take()?;
-        let bytes = job.parts.iter().map(|part| part.len() as u64).sum();
-        self.storing = Some((stored, bytes));
+        self.storing = Some((stored, job.writer.len(&job.head)));
         Some(job)
     }
 
@@ -230,11 +229,7 @@ impl Log {
         };
         checkpoints.last_n += 1;
         let id = CheckpointId { incarnation: self.incarnation, n: checkpoints.last_n };
-        let Ok((stored, parts)) = self.lay_out(id, through, writer) else {
-            // The log has outgrown the format. It goes on as it is, and a start replays more.
-            self.jobs.checkpoints.wal_bytes = 0;
-            return;
-        };
+        let (head, writer) = self.lay_out(id, through, writer);
         self.catalog.named_by(id.n);
         let checkpoints = &mut self.jobs.checkpoints;
         let newest = checkpoints.found.stored.last().map(|stored| stored.id);
@@ -243,7 +238,9 @@ impl Log {
         let replaces = all.filter(|id| Some(*id) != newest).collect();
         checkpoints.wal_bytes = 0;
         checkpoints.moved_in_built = std::mem::take(&mut checkpoints.moved);
-        checkpoints.built = Some((stored, CheckpointJob { id, parts, replaces }));
+        let (replay_file, replay_slot) = (head.replay.file_no, head.replay.slot_no);
+        let stored = Stored { id, replay_file, replay_slot };
+        checkpoints.built = Some((stored, CheckpointJob { head, writer, replaces }));
     }
 
     fn lay_out(
@@ -251,7 +248,7 @@ impl Log {
         id: CheckpointId,
         through: SlotNo,
         mut writer: CheckpointWriter,
-    ) -> Result<(Stored, Vec<bytes::Bytes>), SectionTooLarge> {
+    ) -> (CheckpointHead, CheckpointWriter) {
         let mut state = PartitionState::empty(PartitionKey::all_of(TopicNo(0)).0);
         for (key, partition) in &self.partitions {
             if self.write_state(*key, partition, &mut state) {
@@ -259,7 +256,6 @@ impl Log {
             }
         }
         let LastSlot { file_no, end, crc } = self.last_slot;
-        let stored = Stored { id, replay_file: file_no, replay_slot: through.next() };
         let head = CheckpointHead {
             id,
             replay: ReplayFrom {
@@ -270,13 +266,13 @@ impl Log {
                 file_no,
                 pos: end,
             },
-            gc_slot: self.gc_slot(id.incarnation).unwrap_or(stored.replay_slot),
+            gc_slot: self.gc_slot(id.incarnation).unwrap_or(through.next()),
             next_unit: self.catalog.next_unit,
             next_topic: self.next_topic_no,
             units: self.catalog.units().map(|unit| unit.meta).collect(),
             unsealed: self.catalog.files.iter().map(|file| file.file).collect(),
         };
-        Ok((stored, writer.finish(&head)?))
+        (head, writer)
     }
 
     /// What the checkpoint needs that is kept beside the one that is made; nothing of another incarnation's chain is counted

@@ -237,8 +237,8 @@ fn deleted_records_stay_deleted_once_a_checkpoint_says_so() {
         panic!("nothing else is to be done");
     };
     let deleted = world.log.delete_records(a(), offsets.high_watermark).unwrap();
-    assert_eq!(deleted.answer_after.unwrap().n, job.id.n + 1);
-    let id = job.id;
+    assert_eq!(deleted.answer_after.unwrap().n, job.head.id.n + 1);
+    let id = job.head.id;
     let done = world.run(Job::Checkpoint(job));
     assert_eq!(world.log.job_done(world.now, done).checkpoint, Some(id));
     let done: Vec<_> = world.settle().iter().filter_map(|applied| applied.checkpoint).collect();

@@ -464,7 +464,7 @@ fn a_file_that_cannot_be_sealed_holds_up_neither_checkpoints_nor_space() {
     world.append(1, 100);
     let (done, failed) = run_failing(&mut world, |job| matches!(job, Job::Seal(_)));
     assert!(failed > 1);
-    let stored = |job: &Job| matches!(job, Job::Checkpoint(job) if job.id.n >= awaited.n);
+    let stored = |job: &Job| matches!(job, Job::Checkpoint(job) if job.head.id.n >= awaited.n);
     assert!(done.iter().any(stored), "the deletion is durable");
     world.log.request_checkpoint();
     run_failing(&mut world, |job| matches!(job, Job::Seal(_)));

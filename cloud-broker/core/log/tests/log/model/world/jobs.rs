@@ -170,7 +170,7 @@ impl World {
 
 fn name_of(job: &Job) -> String {
     match job {
-        Job::Checkpoint(job) => format!("checkpoint {}", job.id.n),
+        Job::Checkpoint(job) => format!("checkpoint {}", job.head.id.n),
         Job::Compact(job) => format!("compact {:?}", job.key),
         Job::Free(job) => format!("free {:?}", job.units),
         Job::Rewrite(job) => {
