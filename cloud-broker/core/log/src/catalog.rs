@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use wire::time::UnixMs;
+use wire::time::{MonoMs, UnixMs};
 
 use crate::checkpoint::UnsealedFile;
 use crate::extent::Extent;
@@ -14,6 +14,12 @@ use crate::lease::Lease;
 use crate::mutant::{self, Mutant};
 use crate::settings::ADOPTED_RUN_BYTES;
 use crate::unit::{COPY_BYTES_PER_ENTRY, UnitKind, UnitMeta};
+
+/// A unit that could not be copied, most likely because it is damaged, is left alone this long at first.
+const UNREADABLE_MS_MIN: u64 = 600_000;
+
+/// And no longer than this: a day.
+const UNREADABLE_MS_MAX: u64 = 86_400_000;
 
 /// A WAL file without a footer.
 #[derive(Debug)]
@@ -40,11 +46,18 @@ pub(crate) struct Unit {
     pub(crate) named_by: u64,
     /// A job copies it.
     pub(crate) is_busy: bool,
-    /// A job found that it cannot be copied: what can be read of it is served from where it is.
-    pub(crate) is_unreadable: bool,
+    /// No job copies it before: one has found that it cannot be read. What can be read of it is served from where it is.
+    rests_until: MonoMs,
+    /// How often that was so.
+    failures: u32,
 }
 
 impl Unit {
+    /// Whether a job may copy it.
+    pub(crate) fn may_be_copied(&self, now: MonoMs) -> bool {
+        !self.is_busy && self.rests_until <= now
+    }
+
     /// A sealed WAL file that is to be rewritten some time, because its runs are short.
     pub(crate) fn is_short(&self) -> bool {
         self.meta.kind == UnitKind::SealedWal
@@ -139,10 +152,12 @@ impl Catalog {
         })
     }
 
-    /// A job cannot copy this unit: it is not asked to again.
-    pub(crate) fn set_unreadable(&mut self, id: UnitId) {
+    /// A job could not copy this unit. That may pass, so another one tries later, and later each time.
+    pub(crate) fn set_unreadable(&mut self, now: MonoMs, id: UnitId) {
         if let Some(unit) = self.units.get_mut(&id) {
-            unit.is_unreadable = true;
+            let rest = UNREADABLE_MS_MIN.saturating_mul(1 << unit.failures.min(16));
+            unit.rests_until = now + rest.min(UNREADABLE_MS_MAX);
+            unit.failures = unit.failures.saturating_add(1);
         }
     }
 
@@ -253,7 +268,8 @@ impl Catalog {
                 live_bytes: 0,
                 named_by,
                 is_busy: false,
-                is_unreadable: false,
+                rests_until: MonoMs(0),
+                failures: 0,
             },
         );
     }

@@ -106,9 +106,16 @@ impl Log {
         let mut append_clock = AppendClock::new(recovered.newest_append);
         let opened = append_clock.stamp(now);
         staging.push_control(opened, ControlBody::Open(recovered.open_body()));
+        let leader_epoch = recovered.next_leader_epoch();
+        let mut jobs =
+            Jobs::new(Checkpoints::new(recovered.checkpoints, recovered.report.slot_bytes));
+        // Another one may be the next that cannot be relied on.
+        if !recovered.damaged.is_empty() {
+            jobs.checkpoints.ask();
+        }
         Self {
             incarnation,
-            leader_epoch: recovered.next_leader_epoch(),
+            leader_epoch,
             place: WritePlace::new(incarnation, settings.wal_file_bytes, recovered.next_file_no),
             next_topic_no: recovered.next_topic_no,
             partitions: recovered.partitions,
@@ -121,7 +128,7 @@ impl Log {
             prev_crc: 0,
             tail: Tail::new(settings.tail_bytes),
             catalog: recovered.catalog,
-            jobs: Jobs::new(Checkpoints::new(recovered.checkpoints, recovered.report.slot_bytes)),
+            jobs,
             last_slot: LastSlot { file_no: recovered.next_file_no, end: 0, crc: 0 },
             maintenance: Maintenance::default(),
             append_clock,

@@ -198,7 +198,7 @@ impl Log {
                     return Applied::default();
                 };
                 self.jobs.rewrite_failed = false;
-                self.rewritten(&rewriting, &inputs, &made, damaged)
+                self.rewritten(now, &rewriting, &inputs, &made, damaged)
             }
             JobDone::Compacted { key, inputs, made, cleaned, next_horizon, damaged } => {
                 let Some(Compacting::Compact(running)) = self.jobs.compaction.succeeded() else {

@@ -102,7 +102,7 @@ impl Log {
     }
 
     fn rewrite_inputs(&self, now: Now) -> Vec<UnitMeta> {
-        let may = |unit: &&Unit| !unit.is_busy && !unit.is_unreadable;
+        let may = |unit: &&Unit| unit.may_be_copied(now.mono);
         let room = self.job_room();
         let mut round = Round::default();
         for unit in self.catalog.units().filter(may).filter(|unit| unit.is_sparse()) {
@@ -147,6 +147,7 @@ impl Log {
 
     pub(super) fn rewritten(
         &mut self,
+        now: Now,
         rewriting: &Rewriting,
         inputs: &[UnitId],
         made: &Made,
@@ -185,9 +186,9 @@ impl Log {
             self.catalog.settle(meta.id);
         }
         for unit in &rewriting.units {
-            // What was copied in vain would be copied so again, for ever.
+            // What was copied in vain would be copied so again, without a pause.
             if !inputs.contains(unit) || !rejected.is_empty() {
-                self.catalog.set_unreadable(*unit);
+                self.catalog.set_unreadable(now.mono, *unit);
             }
         }
         self.catalog.set_busy(&rewriting.units, false);

@@ -84,24 +84,37 @@ impl Base {
         ids.sort_by_key(|id| std::cmp::Reverse(id.n));
         let mut base = Self::default();
         let mut older: Option<CheckpointHead> = None;
+        let mut unreadable = None;
         for id in ids {
             let is_wanted = base.head.is_none() || older.is_none();
-            let bytes = match is_wanted {
-                true => Some(store.get_checkpoint(id).map_err(RecoveryError::Source)?),
-                false => None,
+            if !is_wanted {
+                base.checkpoints.others.push(id);
+                continue;
+            }
+            let found = match store.get_checkpoint(id) {
+                Ok(bytes) => read(id, &bytes, &holdings).map(|found| (found, bytes.len() as u64)),
+                Err(error) => {
+                    unreadable = unreadable.or(Some(error));
+                    Err(CheckpointBad::Unreadable)
+                }
             };
-            match bytes.map(|bytes| (read(id, &bytes, &holdings), bytes.len() as u64)) {
-                None => base.checkpoints.others.push(id),
-                Some((Err(bad), _)) => {
+            match found {
+                Err(bad) => {
                     base.damaged.push(DamagedCheckpoint { id, bad });
                     base.checkpoints.others.push(id);
                 }
-                Some((Ok(checkpoint), bytes)) if base.head.is_none() => {
+                Ok((checkpoint, bytes)) if base.head.is_none() => {
                     base.checkpoints.bytes = bytes;
                     base.take(checkpoint);
                 }
-                Some((Ok(checkpoint), _)) => older = Some(checkpoint.head),
+                Ok((checkpoint, _)) => older = Some(checkpoint.head),
             }
+        }
+        // It may pass, and then nothing is damaged.
+        if base.head.is_none()
+            && let Some(error) = unreadable
+        {
+            return Err(RecoveryError::Source(error));
         }
         // Without its checkpoint a log is shorter than it was: its oldest files are gone.
         if base.head.is_none()

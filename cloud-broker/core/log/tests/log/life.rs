@@ -1,7 +1,7 @@
 //! The life of a WAL file: rolled, sealed, rewritten, dead, given back; and checkpoints, from which a start goes on.
 
-use broker_log::sim_disk::FileName;
-use broker_log::{JobDone, LogSettings, PartitionKey, recover};
+use broker_log::sim_disk::{DiskError, FileName};
+use broker_log::{CheckpointBad, JobDone, LogSettings, PartitionKey, RecoveryError, recover};
 use wire::offset::Offset;
 
 use crate::batches::key;
@@ -165,6 +165,41 @@ pub fn the_older_checkpoint_stays_good_through_a_start() {
         }
     }
     assert!(matches!(recover(&mut world.disk), Err(broker_log::RecoveryError::NoCheckpoint(_))));
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_read_is_passed_over_and_replaced() {
+    let mut world = World::new(quiet(), &keys());
+    let checkpoints = |world: &World| {
+        let names = world.disk.names().into_iter();
+        names.filter(|name| matches!(name, FileName::Checkpoint(_))).collect::<Vec<_>>()
+    };
+    world.append(10, 2_000);
+    world.log.request_checkpoint();
+    world.settle();
+    let first = checkpoints(&world)[0];
+    world.append(10, 2_000);
+    // With no other one, there is nothing to go on from; it may be readable the next time.
+    world.disk.set_unreadable(Some(first));
+    let refused = recover(&mut world.disk);
+    assert!(matches!(refused, Err(RecoveryError::Source(DiskError::Io))), "{refused:?}");
+    world.disk.set_unreadable(None);
+    world.log.request_checkpoint();
+    world.settle();
+    world.append(1, 100);
+    let newest = *checkpoints(&world).iter().find(|name| **name != first).unwrap();
+    world.disk.set_unreadable(Some(newest));
+    let recovered = recover(&mut world.disk).unwrap();
+    assert!(matches!(recovered.damaged[..], [bad] if bad.bad == CheckpointBad::Unreadable));
+    world.restart();
+    world.check();
+    world.disk.set_unreadable(None);
+    assert!(!world.log.is_settled(), "another one is asked for");
+    world.settle();
+    assert!(!checkpoints(&world).contains(&newest));
+    assert_eq!(checkpoints(&world).len(), 2);
+    world.restart();
+    world.check();
 }
 
 #[test]

@@ -389,6 +389,43 @@ fn a_unit_that_cannot_be_read_is_copied_by_nobody() {
 }
 
 #[test]
+fn a_unit_that_could_not_be_read_once_is_copied_later() {
+    let eager = LogSettings { l0_bytes_max: 0, rewrite_bytes_min: 1, ..settings() };
+    let mut world = World::new(eager, &[a(), key(1, 0)]);
+    let first = UnitId::Wal(FileNo(0));
+    world.append(60, 2_500);
+    world.disk.set_unreadable(Some(FileName::Wal(FileNo(0))));
+    let mut tries = Vec::new();
+    for minute in 0..60 {
+        while let Some(job) = world.log.take_job(world.now) {
+            if let Job::Rewrite(job) = &job
+                && job.inputs.iter().any(|input| input.id == first)
+            {
+                tries.push(minute);
+            }
+            let done = world.run(job);
+            world.log.job_done(world.now, done);
+        }
+        if minute == 35 {
+            world.disk.set_unreadable(None);
+        }
+        world.pass(60_000);
+        world.maintain();
+        flush(&mut world.log, &mut world.disk);
+    }
+    assert_eq!(tries, [0, 10, 30], "the rests double");
+    for _ in 0..40 {
+        world.pass(60_000);
+        world.maintain();
+        world.settle();
+    }
+    world.check();
+    let plan = world.log.read(a(), Offset(0), 1, FirstBatch::Always).unwrap();
+    world.disk.set_unreadable(Some(FileName::Wal(FileNo(0))));
+    assert_eq!(read_plan(&mut world.disk, &plan).len(), 1, "it lies elsewhere");
+}
+
+#[test]
 fn nothing_is_taken_that_might_not_fit() {
     let mut world = World::new(settings(), &[a()]);
     let append = |world: &mut World, bytes: usize| {
