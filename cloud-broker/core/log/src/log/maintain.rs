@@ -116,6 +116,7 @@ impl Log {
             maintenance.round_at = Some(now.mono + self.settings.maintenance_ms);
             maintenance.at = Some(PartitionKey::all_of(TopicNo(0)).0);
             self.roll_if_old(now);
+            self.producers.expire(self.retention_clock.now(now));
             self.jobs.look_again();
             // A round that is not over goes on: it comes no further than a piece with each call for jobs.
             if self.jobs.compaction_tick == Compaction::Over {
