@@ -209,12 +209,20 @@ impl Catalog {
         file
     }
 
-    /// A WAL file has become a unit; extents are added to it next, then [`Catalog::settle`].
-    pub(crate) fn seal(&mut self, file_no: FileNo, meta: UnitMeta) {
-        let at = self.files.iter().position(|file| file.file.file_no == file_no);
-        if let Some(file) = at.and_then(|at| self.files.remove(at)) {
-            self.insert(meta, file.lease, file.named_by);
+    /// A WAL file has become a unit; extents are added to it next, then [`Catalog::end_seal`]. Until then both are there.
+    pub(crate) fn begin_seal(&mut self, file_no: FileNo, meta: UnitMeta) {
+        if let Some(file) = self.file(file_no) {
+            let (lease, named_by) = (file.lease.clone(), file.named_by);
+            self.insert(meta, lease, named_by);
+            self.set_busy(&[meta.id], true);
         }
+    }
+
+    /// Nobody has anything in the file any more that is not in the unit. All of it may have been deleted meanwhile.
+    pub(crate) fn end_seal(&mut self, file_no: FileNo, unit: UnitId) {
+        let at = self.files.iter().position(|file| file.file.file_no == file_no);
+        drop(at.and_then(|at| self.files.remove(at)));
+        self.set_busy(&[unit], false);
     }
 
     /// A job has made a unit; extents are added to it next, then [`Catalog::settle`].

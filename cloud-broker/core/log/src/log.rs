@@ -1,6 +1,7 @@
 //! The engine: puts staging, partitions, streams, catalog, tail and the place in the WAL together.
 
 mod append;
+mod building;
 mod checkpoint;
 mod compact;
 mod durable;
@@ -11,6 +12,7 @@ mod maintain;
 mod place;
 mod rewrite;
 mod room;
+mod seal;
 mod usage;
 
 use std::collections::BTreeMap;

@@ -117,6 +117,7 @@ impl Log {
         for meta in &made.units {
             self.catalog.add(*meta);
         }
+        self.keep_for_checkpoint(key);
         let mut rejected = Vec::new();
         if let (Some(partition), Some(first), Some(last)) =
             (self.partitions.get_mut(&key), inputs.first(), inputs.last())

@@ -110,6 +110,7 @@ impl Log {
         self.retention_clock.tick(now);
         // So that it knows of time that goes by without appends.
         self.append_clock.stamp(now.wall);
+        self.go_on();
         self.write_marker(now);
         let maintenance = &mut self.maintenance;
         if maintenance.at.is_none() && maintenance.round_at.is_none_or(|at| at <= now.mono) {
@@ -132,7 +133,7 @@ impl Log {
     #[must_use]
     pub fn next_maintenance(&self) -> Option<MonoMs> {
         let maintenance = &self.maintenance;
-        if maintenance.at.is_some() {
+        if maintenance.at.is_some() || self.jobs.goes_on() {
             return Some(MonoMs(0));
         }
         let marker = maintenance.unmarked_since.map(|unmarked| match unmarked {
@@ -212,6 +213,7 @@ impl Log {
     }
 
     fn start_at(&mut self, key: PartitionKey, log_start: Offset) {
+        self.keep_for_checkpoint(key);
         if let Some(partition) = self.partitions.get_mut(&key) {
             for extent in partition.start_at(log_start) {
                 self.catalog.extent_gone(&extent);

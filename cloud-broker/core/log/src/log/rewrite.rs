@@ -164,6 +164,7 @@ impl Log {
             extents.chunk_by(|one, next| one.0 == next.0).map(|made| (made[0].0, made)).collect();
         let mut rejected = Vec::new();
         for (key, range) in &rewriting.ranges {
+            self.keep_for_checkpoint(*key);
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };

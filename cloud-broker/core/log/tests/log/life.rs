@@ -3,6 +3,7 @@
 use broker_log::sim_disk::{DiskError, FileName};
 use broker_log::{CheckpointBad, JobDone, LogSettings, PartitionKey, RecoveryError, recover};
 use wire::offset::Offset;
+use wire::time::MonoMs;
 
 use crate::batches::key;
 use crate::disk::small;
@@ -219,6 +220,41 @@ fn a_deleted_topic_gives_its_space_back() {
     assert!(world.disk.used() < before / 2, "{} of {before}", world.disk.used());
     world.restart();
     assert_eq!(world.log.topic_nos().count(), 0);
+}
+
+#[test]
+fn a_file_and_a_log_of_many_partitions_take_several_steps() {
+    let keys: Vec<PartitionKey> = (0..200).map(|partition| key(0, partition)).collect();
+    let steps = LogSettings { step_entries: 50, wal_file_age_ms_max: 1_000, ..quiet() };
+    let mut world = World::new(steps, &keys);
+    keys.iter().for_each(|key| world.append_to(*key, 100));
+    crate::disk::flush(&mut world.log, &mut world.disk);
+    world.pass(1_000);
+    world.log.maintain(world.now);
+    // Each partition counts as four, and as one for its run or its extent.
+    for asked in ["seal", "checkpoint"] {
+        if asked == "checkpoint" {
+            world.log.request_checkpoint();
+        }
+        let mut steps = 0;
+        let job = loop {
+            match world.log.take_job(world.now) {
+                Some(job) => break job,
+                None => assert_eq!(world.log.next_maintenance(), Some(MonoMs(0)), "{asked}"),
+            }
+            steps += 1;
+            // What is appended meanwhile is in none of them, and is answered.
+            world.append_to(keys[steps * 7 % 200], 100);
+            crate::disk::flush(&mut world.log, &mut world.disk);
+        };
+        assert!(steps >= 15, "{asked}: {steps}");
+        let done = world.run(job);
+        world.log.job_done(world.now, done);
+    }
+    world.settle();
+    world.check();
+    world.restart();
+    world.check();
 }
 
 #[test]

@@ -52,6 +52,7 @@ pub fn tiny() -> LogSettings {
         own_unit_bytes: 48 << 10,
         unit_bytes: 96 << 10,
         maintenance_ms: 500,
+        step_entries: 1,
     }
 }
 

@@ -3,6 +3,7 @@
 use broker_log::plain_records::PlainRecords;
 use broker_log::sim_disk::{DiskError, FileName, Trouble};
 use broker_log::{Job, JobDone, Pace, Proceed};
+use wire::time::MonoMs;
 
 use super::World;
 
@@ -144,6 +145,9 @@ impl World {
                 idle_rounds = 0;
                 self.run_job(0, u64::MAX, None)?;
                 self.end_job(0);
+            }
+            if self.log().next_maintenance() == Some(MonoMs(0)) {
+                idle_rounds = 0;
             }
             if idle_rounds == 3 {
                 break;
