@@ -409,6 +409,19 @@ fn a_topic_that_is_not_made_is_not_there() {
     assert!(sim.writes.is_empty());
 }
 
+#[test]
+fn what_the_broker_makes_itself_is_not_made_by_asking() {
+    let mut sim = Sim::new(1 << 20);
+    let names = ["__transaction_state", "culvert.later", "culvert.gateways", "telemetry", "t"];
+    let asking = sim.metadata(13, &names);
+    sim.store_control();
+    let response = sim.metadata_answer(asking);
+    let invalid = i16::from(ErrorCode::InvalidTopicException);
+    let told = response.topics.iter().map(|topic| (topic.error_code, topic.partitions.len()));
+    assert_eq!(told.collect::<Vec<_>>(), [(invalid, 0), (invalid, 0), (OK, 1), (OK, 12), (OK, 2)]);
+    assert_eq!(sim.broker.stats().topics, 3);
+}
+
 /// Requests of each API whose answers hold what answers can hold: data, and every kind of error.
 fn answers_of(api: ApiKey, version: i16) -> Vec<Response> {
     let mut sim = Sim::with_topic(1 << 20, "t");
