@@ -6,7 +6,7 @@ use wire::time::UnixMs;
 use super::{Log, Now};
 use crate::extent::Extent;
 use crate::ids::{PartitionKey, TopicNo};
-use crate::job::{CompactJob, Made};
+use crate::job::{Ages, CompactJob, Made};
 use crate::partition::{PartitionLog, Replacing};
 use crate::policy::CompactPolicy;
 use crate::unit::UnitMeta;
@@ -91,6 +91,8 @@ impl Log {
         if !is_due {
             return None;
         }
+        let policies = self.policies.get(&key.topic_no);
+        let grows_old = policies.is_some_and(|policy| policy.retention_ms.is_some());
         let unit = |extent: &Extent| Some((*extent, self.catalog.unit(extent.unit)?.meta));
         let extents: Option<Vec<(Extent, UnitMeta)>> = extents().map(unit).collect();
         Some(CompactJob {
@@ -99,6 +101,7 @@ impl Log {
             log_start: partition.offsets().log_start,
             cleaned: partition.cleaned,
             policy,
+            ages: if grows_old { Ages::Kept } else { Ages::Forgotten },
             now: wall,
             first_unit: self.catalog.next_unit,
         })
