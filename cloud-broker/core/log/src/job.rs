@@ -147,7 +147,7 @@ pub struct CompactJob {
     pub cleaned: Offset,
     /// The topic's policy.
     pub policy: CompactPolicy,
-    /// Whether records grow too old, too.
+    /// Whether retention deletes from the partition, too.
     pub ages: Ages,
     /// When the pass began.
     pub now: UnixMs,
@@ -160,7 +160,7 @@ pub struct CompactJob {
 pub enum Ages {
     /// It does not: what was appended at different times may become one extent, so that there are few.
     Forgotten,
-    /// Retention goes by it.
+    /// Retention deletes whole extents, so what was appended hours apart is kept apart.
     Kept,
 }
 

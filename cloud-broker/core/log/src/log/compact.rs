@@ -128,8 +128,9 @@ impl Log {
         if !is_due {
             return None;
         }
-        let policies = self.policies.get(&key.topic_no);
-        let grows_old = policies.is_some_and(|policy| policy.retention_ms.is_some());
+        let is_deleted = self.policies.get(&key.topic_no).is_some_and(|policy| {
+            policy.retention_ms.is_some() || policy.retention_bytes.is_some()
+        });
         let unit = |extent: &Extent| Some((*extent, self.catalog.unit(extent.unit)?.meta));
         let extents: Option<Vec<(Extent, UnitMeta)>> = extents().map(unit).collect();
         Some(CompactJob {
@@ -138,7 +139,7 @@ impl Log {
             log_start: partition.offsets().log_start,
             cleaned: partition.cleaned,
             policy,
-            ages: if grows_old { Ages::Kept } else { Ages::Forgotten },
+            ages: if is_deleted { Ages::Kept } else { Ages::Forgotten },
             now: wall,
             first_unit: self.catalog.next_unit,
         })

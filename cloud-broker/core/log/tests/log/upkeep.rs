@@ -1,5 +1,7 @@
 //! What the engine does as time goes by: markers, old files, sparse and small units, compaction, space.
 
+mod compacted;
+
 use broker_log::plain_records::PlainRecords;
 use broker_log::sim_disk::{FileName, Trouble};
 use broker_log::{
@@ -536,69 +538,6 @@ fn units_that_cannot_be_copied_do_not_hold_up_compaction() {
     assert!(failed > 0);
     assert!(done.iter().any(|job| matches!(job, Job::Compact(_))));
     assert!(batches(&mut world).len() < 60);
-}
-
-#[test]
-fn rewriting_and_compaction_take_turns() {
-    let eager = LogSettings { l0_bytes_max: 0, rewrite_bytes_min: 1, ..settings() };
-    let mut world = compacted_topic_with(eager);
-    world.log.register_partition(key(1, 0)).unwrap();
-    for _ in 0..10 {
-        put(&mut world, 20);
-        for _ in 0..20 {
-            world.append_to(key(1, 0), 2_500);
-        }
-        flush(&mut world.log, &mut world.disk);
-    }
-    world.maintain();
-    let (done, _) = run_failing(&mut world, |_| false);
-    let first_pass = done.iter().position(|job| matches!(job, Job::Compact(_))).unwrap();
-    let rewritten = |jobs: &[Job]| jobs.iter().filter(|job| matches!(job, Job::Rewrite(_))).count();
-    let (before, after) = done.split_at(first_pass);
-    assert!(rewritten(before) <= 1 && rewritten(after) > 1, "{} first", rewritten(before));
-}
-
-/// Of a topic with little traffic, in a file that is far from full.
-#[test]
-fn a_file_ends_where_records_have_to_be_compacted() {
-    let mut world = World::new(settings(), &[a(), key(1, 0)]);
-    let policy = CompactPolicy {
-        min_dirty_per_mille: 1_000,
-        min_lag_ms: 0,
-        max_lag_ms: 60_000,
-        delete_retention_ms: 1_000,
-    };
-    let policy = TopicPolicy { compact: Some(policy), ..TopicPolicy::default() };
-    world.log.set_policy(TopicNo(0), policy);
-    let round = |world: &mut World| {
-        world.maintain();
-        world.settle();
-        world.pass(1_000);
-        world.maintain();
-        world.settle();
-    };
-    put(&mut world, 6);
-    world.pass(57_000);
-    round(&mut world);
-    assert_eq!((batches(&mut world).len(), world.usage().units), (6, 0), "not yet");
-    world.pass(2_000);
-    // Without another file nothing could be appended.
-    world.log.set_room(Room { ready_files: 0, below_floor: false });
-    round(&mut world);
-    assert_eq!(batches(&mut world).len(), 6);
-    world.log.set_room(Room { ready_files: 2, below_floor: false });
-    // One round ends the file, the next compacts what is in it.
-    round(&mut world);
-    round(&mut world);
-    assert_eq!(batches(&mut world).len(), 5);
-
-    // Nobody else's records end a file, nor do those of a partition that is compacted by now.
-    let units = world.usage().units;
-    world.append_to(key(1, 0), 100);
-    flush(&mut world.log, &mut world.disk);
-    world.pass(100_000);
-    round(&mut world);
-    assert_eq!(world.usage().units, units);
 }
 
 #[test]
