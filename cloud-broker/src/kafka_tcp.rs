@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use crate::cold_reader::ColdReader;
 use crate::engine::{EngineGone, EngineHandle};
-use crate::memory::{MemoryBudget, RequestMemory};
+use crate::memory::{RequestMemory, ResponseMemory};
 use crate::metrics;
 use respond::Responder;
 
@@ -55,7 +55,7 @@ pub(crate) struct KafkaShared {
     pub(crate) reader: ColdReader,
     pub(crate) request_memory: RequestMemory,
     /// For records that are gathered for responses.
-    pub(crate) response_memory: MemoryBudget,
+    pub(crate) response_memory: ResponseMemory,
     pub(crate) connections_max: usize,
 }
 

@@ -158,8 +158,24 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
         drop(state);
         if self.reported != Some(report) {
             metrics::room(&report);
+            self.tell_files(&report);
             (self.on_report)(report);
             self.reported = Some(report);
+        }
+    }
+
+    /// Clients of producers that are turned away try again in silence: without a line the broker would seem to hang.
+    fn tell_files(&self, report: &SpaceReport) {
+        let (free, floor) = (report.disk.free, self.space.settings.floor);
+        let had_files = self.reported.is_none_or(|reported| reported.files > 0);
+        if report.files == 0 && had_files && !report.below_floor {
+            tracing::error!(
+                free,
+                floor,
+                "no room for WAL files: nothing is taken in once the last is full"
+            );
+        } else if report.files > 0 && !had_files {
+            tracing::info!(free, "there is room for WAL files again");
         }
     }
 
