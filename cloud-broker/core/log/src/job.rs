@@ -147,10 +147,21 @@ pub struct CompactJob {
     pub cleaned: Offset,
     /// The topic's policy.
     pub policy: CompactPolicy,
+    /// Whether retention deletes from the partition, too.
+    pub ages: Ages,
     /// When the pass began.
     pub now: UnixMs,
     /// Numbers for the units that are made, from here on.
     pub first_unit: UnitNo,
+}
+
+/// Whether the age of records matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ages {
+    /// It does not: what was appended at different times may become one extent, so that there are few.
+    Forgotten,
+    /// Retention deletes whole extents, so what was appended hours apart is kept apart.
+    Kept,
 }
 
 /// How a job went.

@@ -62,7 +62,7 @@ pub use compaction::{
 pub use extent::Extent;
 pub use ids::{FileNo, PartitionKey, SHARDS, Shard, SlotNo, TopicNo, UnitId, UnitNo};
 pub use job::{
-    CheckpointJob, CompactJob, Damage, FreeJob, Job, JobDone, Lane, LiveExtent, Made, Pace,
+    Ages, CheckpointJob, CompactJob, Damage, FreeJob, Job, JobDone, Lane, LiveExtent, Made, Pace,
     Proceed, RewriteJob, SealJob, UnitRun,
 };
 pub use lease::Lease;

@@ -53,8 +53,9 @@ pub(super) struct Jobs {
     pub(super) may_free: bool,
     /// The oldest file could not be sealed: it is tried again when nothing else is to be done.
     pub(super) seal_failed: bool,
-    /// The same for rewriting.
-    rewrite_failed: bool,
+    /// What the lane of long jobs did last was to rewrite, so that compaction comes next: neither waits for the other to have
+    /// nothing left to do.
+    has_rewritten: bool,
     /// The runs of the oldest file, before it is sealed.
     pub(super) collecting: Option<Collecting>,
     /// A file that was sealed. Its lane is taken until all partitions know.
@@ -164,7 +165,7 @@ impl Log {
         if !self.jobs.compaction.is_free(now) || self.jobs.taking_in.is_some() {
             return None;
         }
-        if self.jobs.rewrite_failed {
+        if self.jobs.has_rewritten {
             self.begin_compaction(now).or_else(|| self.begin_rewrite(now))
         } else {
             self.begin_rewrite(now).or_else(|| self.begin_compaction(now))
@@ -183,6 +184,7 @@ impl Log {
         let rewriting = Rewriting::of(&job);
         self.catalog.set_busy(&rewriting.units, true);
         self.jobs.compaction.running = Some(Compacting::Rewrite(rewriting));
+        self.jobs.has_rewritten = true;
         Some(Job::Rewrite(job))
     }
 
@@ -192,6 +194,7 @@ impl Log {
         self.catalog.set_busy(&units, true);
         let compacted = Compacted { key: job.key, units };
         self.jobs.compaction.running = Some(Compacting::Compact(compacted));
+        self.jobs.has_rewritten = false;
         Some(Job::Compact(job))
     }
 
@@ -220,7 +223,6 @@ impl Log {
                 let Some(Compacting::Rewrite(rewriting)) = running else {
                     return Applied::default();
                 };
-                self.jobs.rewrite_failed = false;
                 self.rewritten(now, &rewriting, &inputs, &made, damaged)
             }
             JobDone::Compacted { key, inputs, made, cleaned, next_horizon, damaged } => {
@@ -269,7 +271,6 @@ impl Log {
                         self.catalog.set_busy(&rewriting.units, false);
                         self.catalog.skip_unit_numbers(rewriting.numbers_max);
                         self.jobs.may_rewrite = true;
-                        self.jobs.rewrite_failed = true;
                     }
                     None => {}
                 }

@@ -1,5 +1,7 @@
 //! What the engine does as time goes by: markers, old files, sparse and small units, compaction, space.
 
+mod compacted;
+
 use broker_log::plain_records::PlainRecords;
 use broker_log::sim_disk::{FileName, Trouble};
 use broker_log::{
@@ -303,6 +305,16 @@ fn the_last_of_many_partitions_is_compacted_on_an_idle_broker_too() {
 #[test]
 fn a_log_that_begins_where_compaction_left_nothing_can_be_copied() {
     let mut world = compacted_topic();
+    // What ages is kept apart.
+    let policy = CompactPolicy {
+        min_dirty_per_mille: 950,
+        min_lag_ms: 0,
+        max_lag_ms: u64::MAX,
+        delete_retention_ms: 1_000,
+    };
+    let retention_ms = Some(u64::MAX);
+    let policy = TopicPolicy { compact: Some(policy), retention_ms, ..TopicPolicy::default() };
+    world.log.set_policy(TopicNo(0), policy);
     let one = |world: &mut World, name: &[u8]| {
         world.log.append(world.now.wall, a(), keyed(name, &[7; 3_000])).unwrap();
         flush(&mut world.log, &mut world.disk);
