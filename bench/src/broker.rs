@@ -1,8 +1,10 @@
 //! Our broker as a process.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -14,9 +16,22 @@ const KAFKA_PORT: u16 = 19_092;
 const QUIC_PORT: u16 = 19_433;
 const HTTP_PORT: u16 = 19_080;
 
+/// How long it may take to say something of itself.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Where its Kafka clients connect.
 pub fn kafka_address() -> SocketAddr {
     local(KAFKA_PORT)
+}
+
+/// What it says of itself now.
+pub fn metrics() -> Result<String> {
+    let mut connection = TcpStream::connect_timeout(&local(HTTP_PORT), PATIENCE)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+    let mut response = String::new();
+    connection.read_to_string(&mut response)?;
+    Ok(response)
 }
 
 /// Starts `program` on `data`, which is made if it does not exist; its certificate and its log are kept in `folder`.

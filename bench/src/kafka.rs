@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use clients::{Client, Seen};
 use figures::{KafkaFigures, Sample, Work};
@@ -153,7 +153,7 @@ impl Bench<'_> {
     ) -> Result<()> {
         let pid = self.brokers.pid(peer);
         let before = processor_time(pid)?;
-        let seen = load()?;
+        let seen = load().with_context(|| self.brokers.evidence(peer))?;
         let used = processor_time(pid)?.saturating_sub(before);
         let cpu_us_per_record = used.as_secs_f64() * 1e6 / records as f64;
         let sample = Sample { work, client, peer, partitions, size, seen, cpu_us_per_record };

@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
+/// Lines of a server's log that are shown when a load on it fails.
+const LOG_LINES_SHOWN: usize = 20;
+
 /// A server; killed when dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -35,6 +38,13 @@ impl Server {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The last lines of its log.
+    pub fn log_end(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
     }
 
     /// Waits until `address` takes connections.

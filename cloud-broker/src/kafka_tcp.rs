@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use crate::cold_reader::ColdReader;
 use crate::engine::{EngineGone, EngineHandle};
-use crate::memory::{MemoryBudget, RequestMemory};
+use crate::memory::{RequestMemory, ResponseMemory};
 use crate::metrics;
 use respond::Responder;
 
@@ -55,7 +55,7 @@ pub(crate) struct KafkaShared {
     pub(crate) reader: ColdReader,
     pub(crate) request_memory: RequestMemory,
     /// For records that are gathered for responses.
-    pub(crate) response_memory: MemoryBudget,
+    pub(crate) response_memory: ResponseMemory,
     pub(crate) connections_max: usize,
 }
 
@@ -265,16 +265,18 @@ impl<R: AsyncRead + Unpin> RequestReader<'_, R> {
         let mut frame = BytesMut::with_capacity(length);
         frame.put_slice(&head[4..]);
         while frame.len() < length {
-            let end = length.min(frame.len() + PART_BYTES);
-            let part = self.read_part(&mut frame, end);
+            let part = self.read_part(&mut frame, length);
             timeout(FRAME_TIMEOUT, part).await.map_err(|_| ConnectionEnd::Slow)??;
         }
         Ok(frame.freeze())
     }
 
-    async fn read_part(&mut self, frame: &mut BytesMut, end: usize) -> std::io::Result<()> {
+    /// Reads what there is, which is at least a part of the frame. Never waits for less than has come: each read less is a
+    /// round of acknowledgements less on the way back.
+    async fn read_part(&mut self, frame: &mut BytesMut, length: usize) -> std::io::Result<()> {
+        let end = length.min(frame.len() + PART_BYTES);
         while frame.len() < end {
-            let left = end - frame.len();
+            let left = length - frame.len();
             if self.input.read_buf(&mut (&mut *frame).limit(left)).await? == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }

@@ -62,10 +62,19 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     let settings = settings.within_files(process::raise_file_limit());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads())
+        .enable_all()
+        .build()?;
     let outcome = runtime.block_on(broker(settings, &http));
     runtime.shutdown_timeout(RUNTIME_END_TIMEOUT);
     outcome
+}
+
+/// One processor is left to the thread that writes the log. With a worker for each of two processors, every packet woke the
+/// worker that had nothing to do, and the broker took a fifth more processor time for a record of 1 KiB.
+fn worker_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1))
 }
 
 async fn broker(settings: Settings, http: &ListenerSpec) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use broker_core::FetchAnswer;
 use broker_kafka::ApiKey;
 use broker_kafka::frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, decode_budget};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -39,10 +40,51 @@ impl MemoryBudget {
         if bytes == 0 {
             return None;
         }
-        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-        let free = Arc::clone(&self.free);
         // The semaphore is never closed.
-        free.acquire_many_owned(units.min(self.units)).await.ok()
+        Arc::clone(&self.free).acquire_many_owned(self.units_of(bytes)).await.ok()
+    }
+
+    /// `bytes`, if they are free now.
+    fn try_acquire(&self, bytes: usize) -> Permit {
+        Arc::clone(&self.free).try_acquire_many_owned(self.units_of(bytes)).ok()
+    }
+
+    fn units_of(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(self.units)
+    }
+}
+
+/// Memory for records that are gathered for responses, which is held until the client has taken them. Clients that take their
+/// time may hold all there is for answers of the size that they asked for; then there are only short ones, so that those who
+/// do not wait for a network go on.
+#[derive(Debug, Clone)]
+pub(crate) struct ResponseMemory {
+    /// Three quarters.
+    whole: MemoryBudget,
+    /// A quarter.
+    short: MemoryBudget,
+}
+
+/// An answer is cut to this, or to its first piece, when there is no memory for all of it.
+const SHORT_ANSWER_BYTES: usize = 256 << 10;
+
+impl ResponseMemory {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { whole: MemoryBudget::new(bytes / 4 * 3), short: MemoryBudget::new(bytes / 4) }
+    }
+
+    /// Room for what the answer gathers, which is cut short if there is none for all of it.
+    pub(crate) async fn gather(&self, answer: &mut FetchAnswer) -> Permit {
+        let bytes = answer.gathered_bytes();
+        if bytes == 0 {
+            return None;
+        }
+        let whole = self.whole.try_acquire(bytes);
+        if whole.is_some() {
+            return whole;
+        }
+        answer.shorten(SHORT_ANSWER_BYTES);
+        self.short.acquire(answer.gathered_bytes()).await
     }
 }
 

@@ -38,7 +38,7 @@ use crate::health::Health;
 use crate::ingest_quic::{self, UplinkShared};
 use crate::kafka_tcp::{self, KafkaShared};
 use crate::log_folder::WalError;
-use crate::memory::{MemoryBudget, RequestMemory};
+use crate::memory::{RequestMemory, ResponseMemory};
 use crate::metrics;
 use crate::quic_keys::QuicKeysError;
 use crate::tls::{self, TlsError};
@@ -191,7 +191,7 @@ pub async fn start(
         engine: handle.clone(),
         reader,
         request_memory: request_memory.clone(),
-        response_memory: MemoryBudget::new(settings.request_memory_bytes),
+        response_memory: ResponseMemory::new(settings.request_memory_bytes),
         connections_max: settings.kafka_connections_max,
     };
     let uplink = UplinkShared { engine: handle, request_memory };

@@ -98,6 +98,17 @@ impl Brokers {
         }
     }
 
+    /// What a peer has to say of a load that failed, before it is killed.
+    pub fn evidence(&self, peer: Peer) -> String {
+        match peer {
+            Peer::Culvert => {
+                let metrics = broker::metrics().unwrap_or_else(|error| error.to_string());
+                format!("{metrics}\n{}", self.culvert.log_end())
+            }
+            Peer::Kafka | Peer::KafkaFlush => self.kafka.log_end(),
+        }
+    }
+
     /// Ends both.
     pub fn end(self) -> Result<()> {
         self.culvert.end()?;

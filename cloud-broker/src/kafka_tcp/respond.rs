@@ -87,10 +87,9 @@ impl<W: AsyncWrite + Unpin> Responder<'_, W> {
             Answer::Group(response) => *response,
             Answer::Admin(answer) => answer.into_response(),
             Answer::Metadata(response) => (*response).into(),
-            Answer::Fetch(answer) => {
+            Answer::Fetch(mut answer) => {
                 self.send().await?;
-                let memory = &self.shared.response_memory;
-                held = memory.acquire(answer.gathered_bytes()).await;
+                held = self.shared.response_memory.gather(&mut answer).await;
                 gather(&self.shared.reader, answer).await?.into()
             }
             Answer::Lookup(answer) => {

@@ -6,7 +6,7 @@ use broker_kafka::generated::api_versions::ApiVersionsRequest;
 use tokio::io::AsyncWriteExt;
 use wire::uplink::{Frame, GoodbyeReason};
 
-use crate::harness::{Authority, Broker, Gateway, fetch, goodbye, metadata};
+use crate::harness::{Authority, Broker, Gateway, fetch, goodbye, metadata, values};
 
 /// Numbers that look random and are the same every time (xorshift).
 struct Noise(u64);
@@ -80,6 +80,39 @@ async fn who_hangs_in_a_frame_holds_up_nobody() {
     let mut client = broker.kafka().await;
     client.make_topic("t").await;
     assert_eq!(client.produce("t", &["a"]).await, 0);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_its_answers_holds_up_nobody() {
+    let mut broker = Broker::prepared();
+    broker.settings.request_memory_bytes = 64 << 20;
+    // What is read must be gathered from files.
+    broker.settings.storage.log.tail_bytes = 0;
+    broker.go().await.unwrap();
+    let mut client = broker.kafka().await;
+    client.make_topic("t").await;
+    let value = "x".repeat(500 << 10);
+    for _ in 0..24 {
+        client.produce("t", &[&value]).await;
+    }
+    let mut stuck = Vec::new();
+    for _ in 0..8 {
+        // 12 MB each, which is more than the kernel keeps for who does not read.
+        let mut other = broker.kafka().await;
+        other.send(12, fetch("t", 0, 0, 0)).await;
+        stuck.push(other);
+    }
+    for other in &stuck[..4] {
+        other.socket.readable().await.unwrap();
+    }
+    let mut from = 0;
+    while from < 24 {
+        let found = values(&client.fetch("t", 0, from).await);
+        assert!(!found.is_empty(), "it does not get on behind {from}");
+        from += found.len() as i64;
+    }
+    drop(stuck);
     broker.stop().await;
 }
 

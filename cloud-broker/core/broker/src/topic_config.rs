@@ -108,6 +108,8 @@ pub(crate) const TOPIC_CONFIGS: &[TopicConfig] = &[
 /// Why a config is not taken: mend the request.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum ConfigRefused {
+    #[error("min.compaction.lag.ms ({min}) exceeds max.compaction.lag.ms ({max})")]
+    Lags { min: i64, max: i64 },
     #[error("{0} is not a list")]
     NotAList(&'static str),
     #[error("{0}: a topic's config needs a value")]
@@ -139,7 +141,7 @@ impl TopicConfigs {
             config.check(value)?;
             set.insert(name.to_owned(), value.to_owned());
         }
-        Ok(Self { set })
+        Self { set }.agreeing()
     }
 
     /// What was stored, as it is: a name that this release does not know is kept.
@@ -280,6 +282,12 @@ mod tests {
             let parsed = TopicConfigs::parse([(name, Some(value))]);
             assert_eq!(parsed.is_ok(), fits, "{name}={value}");
         }
+        let lags = |min, max| {
+            let lags = [("min.compaction.lag.ms", Some(min)), ("max.compaction.lag.ms", Some(max))];
+            TopicConfigs::parse(lags).map(drop)
+        };
+        assert_eq!((lags("0", "1"), lags("5", "5")), (Ok(()), Ok(())));
+        assert_eq!(lags("6", "5"), Err(ConfigRefused::Lags { min: 6, max: 5 }));
         let unknown = TopicConfigs::parse([("retention", Some("1"))]).unwrap_err();
         assert_eq!(unknown.to_string(), "unknown topic config name: retention");
         let null = TopicConfigs::parse([("retention.ms", None)]);

@@ -5,11 +5,13 @@
 
 use std::collections::VecDeque;
 
+use wire::ids::Incarnation;
 use wire::time::UnixMs;
 
 use crate::ids::SlotNo;
 use crate::slot::{
-    BatchToPlace, ControlBody, ENTRY_BYTES_PER_BATCH, SLOT_ALIGN, SLOT_BYTES_MAX, SLOT_HEADER_BYTES,
+    BatchToPlace, ControlBody, ENTRY_BYTES_PER_BATCH, EncodedSlot, SLOT_ALIGN, SLOT_BYTES_MAX,
+    SLOT_HEADER_BYTES, SlotHead, encode_control, encode_data,
 };
 
 /// The slots to come, in order.
@@ -23,7 +25,7 @@ pub(crate) struct Staging {
     is_cut: bool,
 }
 
-/// A slot before it is encoded.
+/// A slot that nobody was given yet.
 #[derive(Debug)]
 pub(crate) struct StagedSlot {
     pub(crate) slot_no: SlotNo,
@@ -38,6 +40,8 @@ pub(crate) struct StagedSlot {
 pub(crate) enum StagedBody {
     Batches(Vec<BatchToPlace>),
     Control(ControlBody),
+    /// Laid out ahead of its turn.
+    Encoded(EncodedSlot),
 }
 
 impl Staging {
@@ -75,7 +79,7 @@ impl Staging {
     fn takes(&self, last: &StagedSlot, bytes: usize) -> bool {
         let has_batches = match last.body {
             StagedBody::Batches(_) => true,
-            StagedBody::Control(_) => false,
+            StagedBody::Control(_) | StagedBody::Encoded(_) => false,
         };
         !self.is_cut && has_batches && last.bytes + bytes <= self.slot_bytes_target
     }
@@ -123,6 +127,13 @@ impl Staging {
         Some(slot)
     }
 
+    /// The next slot that nothing is added to any more and that is not laid out yet. Slots are laid out in their order,
+    /// because each repeats the CRC of the one before.
+    pub(crate) fn next_closed(&mut self) -> Option<&mut StagedSlot> {
+        let next = if self.slots.len() > 1 { self.slots.front_mut() } else { None };
+        next.filter(|slot| !matches!(slot.body, StagedBody::Encoded(_)))
+    }
+
     fn push_slot(&mut self, now: UnixMs, bytes: usize, body: StagedBody) -> SlotNo {
         self.is_cut = false;
         let slot_no = self.next_slot;
@@ -130,5 +141,32 @@ impl Staging {
         self.bytes += bytes;
         self.slots.push_back(StagedSlot { slot_no, append_ms: now, bytes, body });
         slot_no
+    }
+}
+
+impl StagedSlot {
+    /// Lays the slot out behind the one with `prev_crc`, unless it is.
+    pub(crate) fn encode(self, incarnation: Incarnation, prev_crc: u32) -> EncodedSlot {
+        let head = self.head(incarnation, prev_crc);
+        match self.body {
+            StagedBody::Batches(batches) => encode_data(&head, batches),
+            StagedBody::Control(body) => encode_control(&head, &body),
+            StagedBody::Encoded(encoded) => encoded,
+        }
+    }
+
+    /// Lays the slot out ahead of its turn.
+    pub(crate) fn encode_ahead(&mut self, incarnation: Incarnation, prev_crc: u32) {
+        let head = self.head(incarnation, prev_crc);
+        let encoded = match &mut self.body {
+            StagedBody::Batches(batches) => encode_data(&head, std::mem::take(batches)),
+            StagedBody::Control(body) => encode_control(&head, body),
+            StagedBody::Encoded(_) => return,
+        };
+        self.body = StagedBody::Encoded(encoded);
+    }
+
+    fn head(&self, incarnation: Incarnation, prev_crc: u32) -> SlotHead {
+        SlotHead { incarnation, slot_no: self.slot_no, prev_crc, append_ms: self.append_ms }
     }
 }

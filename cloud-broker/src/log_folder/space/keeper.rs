@@ -178,19 +178,18 @@ where
         }
     }
 
-    /// Nothing is taken in without room for a file, and that may be so although enough of the disk seems to be free.
+    /// Clients of producers that are turned away try again in silence: without a line the broker would seem to hang.
     fn tell_files(&self, report: &SpaceReport) {
-        let had_room = self.reported.is_none_or(|reported| reported.files > 0);
-        let free = report.disk.free;
-        if report.files == 0 && had_room && !report.below_floor {
-            let floor = self.space.settings.floor;
+        let (free, floor) = (report.disk.free, self.space.settings.floor);
+        let had_files = self.reported.is_none_or(|reported| reported.files > 0);
+        if report.files == 0 && had_files && !report.below_floor {
             tracing::error!(
                 free,
                 floor,
-                "there is no room for another WAL file: once the last one is full, nothing is taken in"
+                "no room for WAL files: nothing is taken in once the last is full"
             );
-        } else if report.files > 0 && !had_room {
-            tracing::info!(free, "there is room for another WAL file again");
+        } else if report.files > 0 && !had_files {
+            tracing::info!(free, "there is room for WAL files again");
         }
     }
 

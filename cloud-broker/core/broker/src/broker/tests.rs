@@ -9,7 +9,7 @@ mod topics;
 
 use broker_kafka::frame::encode_response;
 use broker_kafka::generated::Request;
-use broker_kafka::generated::fetch::{FetchRequest, FetchResponse};
+use broker_kafka::generated::fetch::{FetchPartition, FetchRequest, FetchResponse};
 use broker_kafka::generated::metadata::{MetadataRequest, MetadataRequestTopic};
 use broker_kafka::generated::produce::PartitionProduceResponse;
 use broker_kafka::records::Records;
@@ -126,6 +126,35 @@ fn a_small_limit_still_gets_a_batch() {
         request.max_bytes = 2 * len as i32 - 1;
         let fetching = sim.request(12, Request::from(request));
         assert_eq!(values(&sim.fetched(fetching)), ["a"]);
+    }
+}
+
+#[test]
+fn an_answer_that_is_cut_short_still_gets_on() {
+    let len = batch(&["a"], 1).len();
+    for tail_bytes in [0, 1 << 20] {
+        let mut sim = Sim::with_topic(tail_bytes, "t");
+        for (partition, value) in [(0, "a"), (0, "b"), (1, "c")] {
+            sim.produce("t", partition, batch(&[value], 1));
+            sim.commit();
+        }
+        let mut request = fetch("t", 0, 0);
+        let first = request.topics[0].partitions[0].clone();
+        request.topics[0].partitions.push(FetchPartition { partition: 1, ..first });
+        for (max_bytes, expected) in [
+            (0, &["a"][..]),
+            (2 * len - 1, &["a"]),
+            (2 * len, &["a", "b"]),
+            (usize::MAX, &["a", "b", "c"]),
+        ] {
+            let fetching = sim.request(12, Request::from(request.clone()));
+            let Some(Answer::Fetch(answer)) = sim.answers.get_mut(&fetching) else {
+                panic!("it was not answered");
+            };
+            answer.shorten(max_bytes);
+            assert!(answer.gathered_bytes() <= max_bytes.max(len));
+            assert_eq!(values(&sim.fetched(fetching)), expected, "{max_bytes} {tail_bytes}");
+        }
     }
 }
 
@@ -378,6 +407,19 @@ fn a_topic_that_is_not_made_is_not_there() {
     let unknown = i16::from(ErrorCode::UnknownTopicOrPartition);
     assert_eq!(response.topics[0].error_code, unknown);
     assert!(sim.writes.is_empty());
+}
+
+#[test]
+fn what_the_broker_makes_itself_is_not_made_by_asking() {
+    let mut sim = Sim::new(1 << 20);
+    let names = ["__transaction_state", "culvert.later", "culvert.gateways", "telemetry", "t"];
+    let asking = sim.metadata(13, &names);
+    sim.store_control();
+    let response = sim.metadata_answer(asking);
+    let invalid = i16::from(ErrorCode::InvalidTopicException);
+    let told = response.topics.iter().map(|topic| (topic.error_code, topic.partitions.len()));
+    assert_eq!(told.collect::<Vec<_>>(), [(invalid, 0), (invalid, 0), (OK, 1), (OK, 12), (OK, 2)]);
+    assert_eq!(sim.broker.stats().topics, 3);
 }
 
 /// Requests of each API whose answers hold what answers can hold: data, and every kind of error.

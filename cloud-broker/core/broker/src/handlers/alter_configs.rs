@@ -189,9 +189,10 @@ impl ConfigResource {
 pub(super) fn refused(refused: ConfigRefused) -> Failure {
     let code = match refused {
         ConfigRefused::Null(_) | ConfigRefused::Twice(_) => ErrorCode::InvalidRequest,
-        ConfigRefused::NotAList(_) | ConfigRefused::Unknown(_) | ConfigRefused::Value { .. } => {
-            ErrorCode::InvalidConfig
-        }
+        ConfigRefused::Lags { .. }
+        | ConfigRefused::NotAList(_)
+        | ConfigRefused::Unknown(_)
+        | ConfigRefused::Value { .. } => ErrorCode::InvalidConfig,
     };
     Failure::new(code, refused.to_string())
 }

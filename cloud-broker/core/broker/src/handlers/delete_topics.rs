@@ -61,7 +61,7 @@ impl DeleteTopicsQuery {
     /// Stages the deletions.
     pub(crate) fn begin(self, metadata: &mut Metadata) -> Outcome {
         let mut last = None;
-        let mut seen = BTreeSet::new();
+        let twice = self.named_twice(metadata.image());
         let mut topics = Vec::with_capacity(self.topics.len());
         for mut asked in self.topics {
             let found = find(&asked, metadata.image()).map(|topic| (topic.id, topic.name.clone()));
@@ -71,7 +71,7 @@ impl DeleteTopicsQuery {
                     name: Some(Text::from(name.as_str())),
                     topic_id: Uuid::from(id),
                 };
-                if !seen.insert(id) {
+                if twice.contains(&id) {
                     let why = "the request names it twice";
                     return Err(Failure::new(ErrorCode::InvalidRequest, why));
                 }
@@ -89,6 +89,15 @@ impl DeleteTopicsQuery {
             Some(ticket) => Outcome::After(ticket, waiting),
             None => Outcome::Now(waiting.answer(metadata.image())),
         }
+    }
+}
+
+impl DeleteTopicsQuery {
+    /// Topics that are named more than once, by name or by id: as on Kafka, such a one is not deleted at all.
+    fn named_twice(&self, image: &Image) -> BTreeSet<TopicId> {
+        let mut seen = BTreeSet::new();
+        let found = self.topics.iter().filter_map(|asked| Some(find(asked, image).ok()?.id));
+        found.filter(|id| !seen.insert(*id)).collect()
     }
 }
 

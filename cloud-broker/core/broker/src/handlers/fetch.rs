@@ -212,6 +212,29 @@ impl FetchAnswer {
         partitions.sum()
     }
 
+    /// Leaves out what is beyond `max_bytes`, for which the client asks again. The first piece stays, so that it gets on.
+    pub fn shorten(&mut self, max_bytes: usize) {
+        let mut left = max_bytes;
+        let mut is_first = true;
+        let partitions = self.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        for found in partitions.filter_map(|partition| partition.found.as_mut().ok()) {
+            let mut kept = 0;
+            for piece in &mut found.pieces {
+                if let Piece::Extent(read, _) = piece {
+                    read.max_bytes = read.max_bytes.min(left);
+                }
+                let bytes = piece.bytes_max();
+                if bytes > left && !is_first {
+                    break;
+                }
+                is_first = false;
+                left = left.saturating_sub(bytes);
+                kept += 1;
+            }
+            found.pieces.truncate(kept);
+        }
+    }
+
     fn pieces(&self) -> impl Iterator<Item = &[Piece]> {
         let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
         partitions.filter_map(|p| p.found.as_ref().ok().map(|found| &found.pieces[..]))

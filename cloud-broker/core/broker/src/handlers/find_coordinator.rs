@@ -3,6 +3,8 @@
 //! There is one broker, so it is everybody's coordinator; but only once `__consumer_offsets` is there, which the first
 //! question makes. Coordinators of transactions and of share groups are refused for good: neither is offered.
 
+use std::collections::BTreeSet;
+
 use broker_kafka::ErrorCode;
 use broker_kafka::generated::find_coordinator::{
     Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
@@ -31,7 +33,10 @@ impl CoordinatorQuery {
         let keys = if version < SEVERAL_FROM {
             vec![request.key.detached()]
         } else {
-            request.coordinator_keys.iter().map(Text::detached).collect()
+            // Named again and again, a key is answered once: an answer is many times as long as a short key.
+            let mut seen = BTreeSet::new();
+            let keys = request.coordinator_keys.iter();
+            keys.filter(|key| seen.insert(key.as_bytes())).map(Text::detached).collect()
         };
         Self { version, key_type: request.key_type, keys }
     }

@@ -1,5 +1,7 @@
 //! ListGroups, versions 0 to 5.
 
+use std::collections::BTreeSet;
+
 use broker_coordinator::{GroupError, GroupListing};
 use broker_kafka::generated::list_groups::{ListGroupsRequest, ListGroupsResponse, ListedGroup};
 use broker_kafka::runtime::Text;
@@ -9,19 +11,18 @@ use super::groups::{code_of, text};
 /// The type of all groups that there are (KIP-848's groups are "consumer").
 const CLASSIC: &str = "classic";
 
-/// A ListGroups request: nothing in a filter lets everything pass.
+/// A ListGroups request: nothing in a filter lets everything pass. Names are compared without regard to case (KIP-518, KIP-848),
+/// so they are kept in lower case; as sets, because there may be many of them and of groups.
 #[derive(Debug)]
 pub struct ListGroupsQuery {
-    states: Vec<Text>,
-    types: Vec<Text>,
+    states: BTreeSet<String>,
+    types: BTreeSet<String>,
 }
 
 impl ListGroupsQuery {
     pub(crate) fn new(request: &ListGroupsRequest) -> Self {
-        Self {
-            states: request.states_filter.iter().map(Text::detached).collect(),
-            types: request.types_filter.iter().map(Text::detached).collect(),
-        }
+        let lower = |names: &[Text]| names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        Self { states: lower(&request.states_filter), types: lower(&request.types_filter) }
     }
 
     pub(crate) fn response(
@@ -35,9 +36,8 @@ impl ListGroupsQuery {
                 return ListGroupsResponse { error_code, ..ListGroupsResponse::default() };
             }
         };
-        // Names are compared without regard to case (KIP-518, KIP-848).
-        let passes = |filter: &[Text], name: &str| {
-            filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
+        let passes = |filter: &BTreeSet<String>, name: &str| {
+            filter.is_empty() || filter.contains(&name.to_ascii_lowercase())
         };
         let groups = groups.into_iter();
         let groups =

@@ -122,7 +122,7 @@ impl LookupQuery {
                 let again = !seen.insert((topic.name.clone(), partition.partition_index));
                 let stage = if again {
                     Stage::Done(Err(ErrorCode::InvalidRequest))
-                } else if version < needs_version(partition.timestamp) {
+                } else if needs_version(partition.timestamp).is_none_or(|first| version < first) {
                     Stage::Done(Err(ErrorCode::UnsupportedVersion))
                 } else {
                     Stage::Ask { from: Offset::ZERO }
@@ -164,13 +164,14 @@ impl LookupQuery {
     }
 }
 
-/// The first version that may ask for this timestamp.
-fn needs_version(timestamp: i64) -> i16 {
+/// The first version that may ask for this timestamp; `None` for what only a later release may know.
+fn needs_version(timestamp: i64) -> Option<i16> {
     match timestamp {
-        MAX_TIMESTAMP => MAX_TIMESTAMP_FROM,
-        EARLIEST_LOCAL => EARLIEST_LOCAL_FROM,
-        LATEST_TIERED => LATEST_TIERED_FROM,
-        _ => 0,
+        LATEST | EARLIEST | 0.. => Some(0),
+        MAX_TIMESTAMP => Some(MAX_TIMESTAMP_FROM),
+        EARLIEST_LOCAL => Some(EARLIEST_LOCAL_FROM),
+        LATEST_TIERED => Some(LATEST_TIERED_FROM),
+        _ => None,
     }
 }
 

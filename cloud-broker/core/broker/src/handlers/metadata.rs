@@ -20,7 +20,7 @@ use crate::broker::BrokerSettings;
 use crate::groups::is_internal;
 use crate::ids::IdSource;
 use crate::ingest::uplink_partitions;
-use crate::metadata::{Image, Metadata, NewTopic, Ticket, Topic, TopicRefused, Wish};
+use crate::metadata::{Image, Metadata, NewTopic, Ticket, Topic, TopicRefused, Wish, is_reserved};
 
 /// The only broker, and so leader of everything and controller.
 pub const NODE_ID: i32 = 1;
@@ -74,11 +74,11 @@ impl MetadataQuery {
         let mut unmade = BTreeMap::new();
         if settings.auto_create_topics && self.request.allow_auto_topic_creation {
             for name in self.missing(metadata.image()) {
-                let topic = NewTopic {
-                    name: name.to_owned(),
-                    id: ids.topic_id(),
-                    partitions: partitions_of_new(name, settings),
+                let Some(partitions) = partitions_of_new(name, settings) else {
+                    unmade.insert(name.to_owned(), ErrorCode::InvalidTopicException);
+                    continue;
                 };
+                let topic = NewTopic { name: name.to_owned(), id: ids.topic_id(), partitions };
                 let code = match metadata.ensure(topic) {
                     Ok(Wish::Exists) => continue,
                     Ok(Wish::Staged(ticket)) => {
@@ -200,12 +200,14 @@ impl WaitingMetadata {
     }
 }
 
-/// How many partitions a topic gets that is made because somebody asked for it.
-fn partitions_of_new(name: &str, settings: &BrokerSettings) -> u32 {
+/// How many partitions a topic gets that is made because somebody asked for it; `None`: nobody may. A later release that needs
+/// a topic of its own must not find one with any number of partitions under its name.
+fn partitions_of_new(name: &str, settings: &BrokerSettings) -> Option<u32> {
     if is_internal(name) {
-        return settings.offsets_partitions;
+        return Some(settings.offsets_partitions);
     }
-    uplink_partitions(name, &settings.uplink_topics).unwrap_or(settings.default_partitions)
+    let of_uplink = uplink_partitions(name, &settings.uplink_topics);
+    of_uplink.or_else(|| (!is_reserved(name)).then_some(settings.default_partitions))
 }
 
 fn describe(topic: &Topic, epoch: LeaderEpoch, operations: i32) -> MetadataResponseTopic {

@@ -61,7 +61,7 @@ impl TopicConfigs {
             config.check(&value)?;
             amended.set.insert(name.clone(), value);
         }
-        Ok(amended)
+        amended.agreeing()
     }
 }
 
@@ -149,6 +149,9 @@ mod tests {
         );
         assert_eq!(refused(&[("x", Set, Some("1"))]), ConfigRefused::Unknown("x".to_owned()));
         assert_eq!(refused(&[("x", Delete, None)]), ConfigRefused::Unknown("x".to_owned()));
+        let max = "max.compaction.lag.ms";
+        let lags = amended(&[(max, "5")], &[("min.compaction.lag.ms", Set, Some("6"))]);
+        assert_eq!(lags, Err(ConfigRefused::Lags { min: 6, max: 5 }));
         let value = refused(&[("cleanup.policy", Subtract, Some("delete"))]);
         assert!(matches!(value, ConfigRefused::Value { name: "cleanup.policy", .. }), "{value}");
         assert!(matches!(refused(&[(ms, Set, Some("-2"))]), ConfigRefused::Value { .. }));

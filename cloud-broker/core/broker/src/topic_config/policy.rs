@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use broker_log::{CompactPolicy, TopicPolicy};
 
-use super::{CLEANUP_POLICY, RETENTION_BYTES, RETENTION_MS, TopicConfig, TopicConfigs};
+use super::{
+    CLEANUP_POLICY, ConfigRefused, RETENTION_BYTES, RETENTION_MS, TopicConfig, TopicConfigs,
+};
 
 pub(super) const DELETE_RETENTION_MS: &str = "delete.retention.ms";
 pub(super) const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
@@ -57,6 +59,14 @@ impl TopicConfigs {
                 }
             }),
         }
+    }
+
+    /// Holds configs against each other (Kafka's `LogConfig.validateValues`).
+    pub(super) fn agreeing(self) -> Result<Self, ConfigRefused> {
+        let defaults = RetentionDefaults::default();
+        let lag = |name| self.long(name, &defaults);
+        let (min, max) = (lag(MIN_COMPACTION_LAG_MS), lag(MAX_COMPACTION_LAG_MS));
+        if min > max { Err(ConfigRefused::Lags { min, max }) } else { Ok(self) }
     }
 
     /// Whether `cleanup.policy` has this word.

@@ -8,8 +8,7 @@ use super::{Log, NewFile};
 use crate::ids::{FileNo, PartitionKey, SlotNo};
 use crate::job::UnitRun;
 use crate::partition::Run;
-use crate::slot::{EncodedSlot, RunEntry, SlotHead, encode_control, encode_data};
-use crate::staging::StagedBody;
+use crate::slot::{EncodedSlot, RunEntry};
 
 /// A slot to be written at its place and synced, before anything else is.
 #[derive(Debug, Clone)]
@@ -65,33 +64,25 @@ pub(super) struct InFlight {
 
 impl Log {
     /// The next slot to write, with everything that was staged for it. `None` while one is in flight or nothing waits.
+    ///
+    /// Call it also after appending while one is in flight: a slot that is full is laid out meanwhile, so that the disk does
+    /// not wait for that.
     pub fn take_slot(&mut self) -> Option<SlotToWrite> {
         if self.in_flight.is_some() {
+            if let Some(next) = self.staging.next_closed() {
+                next.encode_ahead(self.incarnation, self.prev_crc);
+            }
             return None;
         }
         let staged = self.staging.pop()?;
-        let head = SlotHead {
-            incarnation: self.incarnation,
-            slot_no: staged.slot_no,
-            prev_crc: self.prev_crc,
-            append_ms: staged.append_ms,
-        };
-        let encoded = match staged.body {
-            StagedBody::Batches(batches) => encode_data(&head, batches),
-            StagedBody::Control(body) => encode_control(&head, &body),
-        };
-        let (new_file, file_no, pos) = self.place.take(staged.slot_no, encoded.bytes.len());
+        let (slot_no, append_ms) = (staged.slot_no, staged.append_ms);
+        let encoded = staged.encode(self.incarnation, self.prev_crc);
         self.prev_crc = encoded.crc;
+        let (new_file, file_no, pos) = self.place.take(slot_no, encoded.bytes.len());
         self.jobs.checkpoints.wrote(encoded.bytes.len());
         let bytes = encoded.bytes.clone();
-        self.in_flight = Some(InFlight {
-            slot_no: staged.slot_no,
-            append_ms: staged.append_ms,
-            file_no,
-            pos,
-            encoded,
-        });
-        Some(SlotToWrite { slot_no: staged.slot_no, new_file, file_no, pos, bytes })
+        self.in_flight = Some(InFlight { slot_no, append_ms, file_no, pos, encoded });
+        Some(SlotToWrite { slot_no, new_file, file_no, pos, bytes })
     }
 
     pub(super) fn in_flight_file(&self) -> Option<FileNo> {

@@ -227,6 +227,43 @@ fn coordinators_of_other_things_are_refused_for_good() {
 }
 
 #[test]
+fn a_key_that_is_named_again_and_again_is_answered_once() {
+    let mut sim = Sim::new(1 << 20);
+    sim.coordinator();
+    let coordinator_keys = ["b", "a", "b", "", "b", ""].map(Text::from).into();
+    let request = FindCoordinatorRequest { coordinator_keys, ..Default::default() };
+    let asker = sim.request(4, request.into());
+    let Response::FindCoordinator(found) = sim.group_response(asker) else {
+        panic!("not a FindCoordinator response");
+    };
+    let keys: Vec<&str> = found.coordinators.iter().map(|found| &*found.key).collect();
+    assert_eq!(keys, ["b", "a", ""]);
+}
+
+#[test]
+fn groups_are_listed_by_state_and_type() {
+    let mut sim = Sim::with_topic(1 << 20, "t");
+    sim.coordinator();
+    sim.commits("", -1, 7);
+    sim.commit();
+    for (states, types, listed) in [
+        (&[][..], &[][..], 1),
+        (&["EMPTY", "Stable"], &["Classic"], 1),
+        (&["empty"], &["consumer"], 0),
+        (&["stable", "Empt"], &[], 0),
+    ] {
+        let texts = |names: &[&str]| names.iter().map(|&name| Text::from(name)).collect();
+        let request =
+            ListGroupsRequest { states_filter: texts(states), types_filter: texts(types) };
+        let asker = sim.request(5, request.into());
+        let Response::ListGroups(found) = sim.group_response(asker) else {
+            panic!("not a ListGroups response");
+        };
+        assert_eq!(found.groups.len(), listed, "{states:?} {types:?}");
+    }
+}
+
+#[test]
 fn clients_do_not_write_to_the_topic() {
     let mut sim = Sim::with_topic(1 << 20, "t");
     sim.coordinator();

@@ -90,6 +90,11 @@ fn what_a_lookup_is_refused() {
         assert_eq!(code, i16::from(ErrorCode::UnsupportedVersion));
         assert_eq!(look_up(&mut sim, version + 1, timestamp).error_code, OK);
     }
+    for timestamp in [-6, i64::MIN] {
+        let found = look_up(&mut sim, 10, timestamp);
+        let unsupported = i16::from(ErrorCode::UnsupportedVersion);
+        assert_eq!((found.error_code, found.offset), (unsupported, -1), "{timestamp}");
+    }
     let mut twice = list(-1);
     let again = twice.topics[0].partitions[0].clone();
     twice.topics[0].partitions.push(again);

@@ -283,7 +283,8 @@ fn a_deleted_topic_is_gone_for_everybody() {
 fn topics_are_deleted_by_name_or_by_id() {
     let mut sim = Sim::with_topic(0, "t");
     let id = Uuid::from(sim.broker.metadata.image().by_name("t").unwrap().id);
-    created(&mut sim, create(vec![topic("u")]));
+    let made = created(&mut sim, create(vec![topic("u"), topic("v")]));
+    let twice = made[1].topic_id;
     let asker = sim.metadata(13, &["culvert.gateways"]);
     sim.store_control();
     sim.metadata_answer(asker);
@@ -292,7 +293,8 @@ fn topics_are_deleted_by_name_or_by_id() {
     let request = DeleteTopicsRequest {
         topics: vec![
             named(None, id),
-            named(Some("t"), Uuid::ZERO),
+            named(Some("v"), Uuid::ZERO),
+            named(None, twice),
             named(Some("u"), id),
             named(None, Uuid::ZERO),
             named(None, Uuid([9; 16])),
@@ -309,6 +311,7 @@ fn topics_are_deleted_by_name_or_by_id() {
         E::InvalidRequest,
         E::InvalidRequest,
         E::InvalidRequest,
+        E::InvalidRequest,
         E::UnknownTopicId,
         E::UnknownTopicOrPartition,
         E::InvalidTopicException,
@@ -317,6 +320,7 @@ fn topics_are_deleted_by_name_or_by_id() {
     assert_eq!(results[0].name.as_deref(), Some("t"));
     let image = sim.broker.metadata.image();
     assert!(image.by_name("t").is_none() && image.by_name("u").is_some());
+    assert!(image.by_name("v").is_some(), "named twice, it is not deleted at all");
 }
 
 #[test]
