@@ -31,6 +31,10 @@ const REQUEST_MEMORY_BYTES_MIN: usize = 64 << 20;
 
 const _: () = assert!(REQUEST_MEMORY_BYTES_MIN / 4 > UPLINK_FRAME_BYTES_MAX);
 
+/// Files that the broker may have open beside Kafka connections: those that it reads and writes, HTTP connections, what the
+/// runtime needs.
+const FILES_RESERVED: u64 = 512;
+
 process::layered! {
     /// What an operator may set: by flag, environment variable or key in the file, in this order.
     pub struct Config {
@@ -225,6 +229,26 @@ impl Settings {
             return wrong("kafka_connections_max", "at least 1".to_owned());
         }
         Ok(())
+    }
+}
+
+impl Settings {
+    /// The same for a process that may have so many files open; `None` means no limit. A connection is a file, and whoever opens
+    /// too many of them must not keep the log from its next one: that would end the process.
+    #[must_use]
+    pub fn within_files(mut self, files: Option<u64>) -> Self {
+        let left = files.map_or(u64::MAX, |files| files.saturating_sub(FILES_RESERVED).max(1));
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        if left < self.kafka_connections_max {
+            let wanted = self.kafka_connections_max;
+            tracing::warn!(
+                wanted,
+                left,
+                "kafka_connections_max is more than the system's limit of open files leaves"
+            );
+            self.kafka_connections_max = left;
+        }
+        self
     }
 }
 

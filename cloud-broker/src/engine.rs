@@ -122,7 +122,11 @@ impl Driver {
                     }
                 }
                 Some(report) = log.reports.jobs.recv() => self.job_report(report),
-                Ok(()) = log.reports.space.changed() => self.tell_room(),
+                changed = log.reports.space.changed() => {
+                    if self.space_event(changed.is_ok()).is_err() {
+                        return End::Failed;
+                    }
+                }
                 Some(chunk) = done.groups.recv() => self.handle(Event::GroupsRead(chunk)),
                 message = mailboxes.requests.recv(), if open.requests => match message {
                     Some(message) => self.take(message),

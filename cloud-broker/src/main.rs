@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::Parser;
 use cloud_broker::{Config, Settings, start};
 use process::{
-    Clock, Layer, ListenerSpec, Protection, Shutdown, announce, bind_tcp, init_logging,
-    install_metrics, read_toml, require_safe, serve, watch_signals,
+    Clock, Layer, ListenerSpec, Protection, Shutdown, ShutdownTrigger, announce, bind_tcp,
+    init_logging, install_metrics, read_toml, require_safe, serve, watch_signals,
 };
 
 /// Shown unless `CULVERT_LOG` says otherwise.
@@ -61,7 +61,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         tracing::info!("the settings are fine");
         return Ok(());
     }
-    process::raise_file_limit();
+    let settings = settings.within_files(process::raise_file_limit());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(worker_threads())
         .enable_all()
@@ -84,7 +84,12 @@ async fn broker(settings: Settings, http: &ListenerSpec) -> Result<(), Failure> 
     let http = bind_tcp(http)?;
     let http_address = http.local_addr()?;
 
-    let running = start(settings, Clock::start(), trigger.clone(), shutdown.clone()).await?;
+    let starting = start(settings, Clock::start(), trigger.clone(), shutdown.clone());
+    let running = tokio::select! {
+        running = starting => running?,
+        // A long log or a disk that hangs keeps nobody from ending: nothing is served yet, and a start can be cut off anywhere.
+        () = shutdown.requested() => return outcome(&trigger),
+    };
     // Probes are answered until the broker has ended, so that they see it end.
     let (http_trigger, http_shutdown) = Shutdown::new();
     let probes = vec![Arc::clone(&running.probe)];
@@ -97,8 +102,9 @@ async fn broker(settings: Settings, http: &ListenerSpec) -> Result<(), Failure> 
     running.finished().await;
     http_trigger.stop();
     serving.await?;
-    match trigger.outcome() {
-        None => Ok(()),
-        Some(error) => Err(error.into()),
-    }
+    outcome(&trigger)
+}
+
+fn outcome(trigger: &ShutdownTrigger) -> Result<(), Failure> {
+    trigger.outcome().map_or(Ok(()), |error| Err(error.into()))
 }

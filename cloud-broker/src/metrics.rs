@@ -91,7 +91,7 @@ pub const METRICS: &[Metric] = &[
     gauge_of(LOG_UNITS, "Files of the log, by what they are."),
     gauge_of(PARKED_ANSWERS, "Answers that wait until they are durable."),
     gauge_of(PARKED_FETCHES, "Fetches that wait for data."),
-    counter_of(READ_ERRORS, "Reads of WAL files that failed."),
+    counter_of(READ_ERRORS, "Reads of the log that the disk refused."),
     gauge_of(RECOVERY_MS, "Milliseconds that opening the log took at the start."),
     gauge_of(RECOVERY_SLOTS, "Slots that were replayed at the start."),
     gauge_of(TOPICS, "Topics."),
@@ -108,7 +108,7 @@ pub const METRICS: &[Metric] = &[
     gauge_of(WAL_SYNC_STUCK, "Whether a sync has taken more than 10 s and goes on."),
     gauge_of(
         WRITE_AMPLIFICATION,
-        "Bytes written to the disk for each byte of the write-ahead log, since the start.",
+        "Bytes of slots and of what jobs wrote, for each byte of slots, since the start.",
     ),
 ];
 

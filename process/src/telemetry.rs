@@ -45,6 +45,8 @@ pub fn init_logging(default_filter: &str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would complain to the same place, and panic: whoever read the log may be gone, and what runs is not to end for that.
+        .log_internal_errors(false)
         .try_init()
         .is_ok();
     if let (true, Some(error)) = (installed, complaint) {

@@ -18,6 +18,13 @@ const WAL_READY_FILES_MAX: usize = 64;
 /// Slowest sorting and compaction that may be set, in bytes per second: beyond that they never catch up.
 const COMPACTION_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
+/// Smallest unit that may be set, and smallest part of one that may get a unit of its own: below that a log would be a folder
+/// of countless files.
+const UNIT_BYTES_MIN: u64 = 64 << 10;
+
+/// Shortest time for a sync that may be set: a good disk takes as long now and then.
+const SYNC_TIMEOUT_MS_MIN: u64 = 1_000;
+
 /// Settings of the log's storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageSettings {
@@ -77,18 +84,17 @@ impl StorageSettings {
         if self.wal_ready_files > WAL_READY_FILES_MAX {
             return wrong("wal_ready_files", format!("at most {WAL_READY_FILES_MAX}"));
         }
-        if self.compaction_bytes_per_second < COMPACTION_BYTES_PER_SECOND_MIN {
-            let detail = format!("at least {COMPACTION_BYTES_PER_SECOND_MIN}");
-            return wrong("compaction_bytes_per_second", detail);
-        }
-        for (key, value) in [
-            ("maintenance_ms", self.log.maintenance_ms),
-            ("sync_timeout_ms", self.sync_timeout_ms),
-            ("unit_bytes", self.log.unit_bytes),
-            ("wal_file_age_ms_max", self.log.wal_file_age_ms_max),
+        let compaction_rate = self.compaction_bytes_per_second;
+        for (key, value, least) in [
+            ("compaction_bytes_per_second", compaction_rate, COMPACTION_BYTES_PER_SECOND_MIN),
+            ("maintenance_ms", self.log.maintenance_ms, 1),
+            ("own_unit_bytes", self.log.own_unit_bytes, UNIT_BYTES_MIN),
+            ("sync_timeout_ms", self.sync_timeout_ms, SYNC_TIMEOUT_MS_MIN),
+            ("unit_bytes", self.log.unit_bytes, UNIT_BYTES_MIN),
+            ("wal_file_age_ms_max", self.log.wal_file_age_ms_max, 1),
         ] {
-            if value == 0 {
-                return wrong(key, "more than 0".to_owned());
+            if value < least {
+                return wrong(key, format!("at least {least}"));
             }
         }
         Ok(())

@@ -47,9 +47,10 @@ fn a_wrong_setting_is_named() {
         (config(|c| c.wal_file_bytes = Some(1)), "wal_file_bytes"),
         (config(|c| c.wal_file_age_ms_max = Some(0)), "wal_file_age_ms_max"),
         (config(|c| c.wal_ready_files = Some(65)), "wal_ready_files"),
-        (config(|c| c.sync_timeout_ms = Some(0)), "sync_timeout_ms"),
+        (config(|c| c.sync_timeout_ms = Some(999)), "sync_timeout_ms"),
         (config(|c| c.maintenance_ms = Some(0)), "maintenance_ms"),
-        (config(|c| c.unit_bytes = Some(0)), "unit_bytes"),
+        (config(|c| c.own_unit_bytes = Some((64 << 10) - 1)), "own_unit_bytes"),
+        (config(|c| c.unit_bytes = Some((64 << 10) - 1)), "unit_bytes"),
         (config(|c| c.compaction_bytes_per_second = Some(1 << 19)), "compaction_bytes_per_second"),
         (config(|c| c.request_memory_bytes = Some(1)), "request_memory_bytes"),
         (config(|c| c.kafka_advertise = Some("broker".into())), "kafka_advertise"),
@@ -110,4 +111,14 @@ fn settings_of_the_storage_arrive() {
     assert_eq!(found, (1 << 20, 10));
     assert_eq!(storage.disk_free_floor_bytes, Some(7));
     assert_eq!(storage.wal_ready_files, StorageSettings::default().wal_ready_files);
+}
+
+#[test]
+fn connections_leave_files_for_the_log() {
+    let connections =
+        |files| minimal().resolve().unwrap().0.within_files(files).kafka_connections_max;
+    assert_eq!(connections(None), 10_000);
+    assert_eq!(connections(Some(10_000 + FILES_RESERVED)), 10_000);
+    assert_eq!(connections(Some(10_000)), 10_000 - FILES_RESERVED as usize);
+    assert_eq!(connections(Some(5)), 1);
 }

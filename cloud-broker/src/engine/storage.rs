@@ -20,6 +20,9 @@ use crate::metrics;
 /// How long the last checkpoint may take. Without it the next start replays what it lacks.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often it is looked meanwhile whether one that failed can be tried again.
+const STOP_RETRY: Duration = Duration::from_millis(250);
+
 /// How long threads may take to end once there is nothing more to do.
 const THREADS_END_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -129,7 +132,10 @@ impl Storage {
 
     /// When there is something to do although nothing happens.
     pub(super) fn deadline(&self) -> Instant {
-        let others = [self.sync.deadline(), self.stop_by];
+        // The end waits for a sync that goes on, however long that takes.
+        let stop_by = self.stop_by.filter(|_| !self.sync.is_syncing());
+        let stop_by = stop_by.map(|by| by.min(Instant::now() + STOP_RETRY));
+        let others = [self.sync.deadline(), stop_by];
         others.into_iter().flatten().fold(self.usage_due, Instant::min)
     }
 }
@@ -155,7 +161,10 @@ impl Driver {
         metrics::job(&report);
         self.storage.job_bytes += report.traffic.written;
         match &report.done {
-            JobDone::Failed { doing, error, .. } if self.storage.stop_by.is_none() => {
+            // Long jobs are given up at the end.
+            JobDone::Failed { lane, doing, error }
+                if self.storage.stop_by.is_none() || *lane == Lane::Housekeeping =>
+            {
                 tracing::warn!("{doing} failed, it is tried again later: {error}");
             }
             JobDone::Checkpointed(_) => self.storage.checkpointed = Some(Instant::now()),
@@ -219,6 +228,15 @@ impl Driver {
             self.storage.files_given += 1;
             self.tell_room();
         }
+    }
+
+    /// There is news of the disk; or nobody keeps space any more, and when the disk fills up nobody would say so.
+    pub(super) fn space_event(&mut self, is_kept: bool) -> Result<(), EngineGone> {
+        if !is_kept {
+            return Err(self.fail("disk space", "the thread that keeps it has ended".to_owned()));
+        }
+        self.tell_room();
+        Ok(())
     }
 
     /// Tells the engine how much space there is.
@@ -290,20 +308,50 @@ impl Driver {
 fn room(report: &SpaceReport, files_given: u64) -> Room {
     let not_known = files_given.saturating_sub(report.made);
     let ready_files = usize::try_from(report.files.saturating_sub(not_known));
-    Room { ready_files: ready_files.unwrap_or(usize::MAX), below_floor: report.below_floor }
+    Room {
+        ready_files: ready_files.unwrap_or(usize::MAX),
+        below_floor: report.below_floor,
+        free_bytes: report.disk.free,
+        spare_bytes: report.spare,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log_folder;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_waits_for_a_sync_without_asking_all_the_time() {
+        let (now, hour) = (Instant::now(), Duration::from_secs(3_600));
+        let mut storage = Storage {
+            sync: SyncWatch::new(hour),
+            files_given: 0,
+            wal_bytes: 0,
+            job_bytes: 0,
+            usage_due: now + hour,
+            checkpointed: None,
+            stop_by: None,
+        };
+        assert_eq!(storage.deadline(), now + hour);
+        storage.stop_by = Some(now + STOP_TIMEOUT);
+        assert_eq!(storage.deadline(), now + STOP_RETRY);
+        storage.stop_by = Some(now);
+        assert_eq!(storage.deadline(), now);
+        storage.sync.begin(now);
+        assert!(storage.deadline() >= now + STOP_TIMEOUT, "the sync's own deadline counts");
+    }
 
     #[test]
     fn files_that_a_report_does_not_know_of_are_not_there_any_more() {
         for (made, files, given, expected) in
             [(1, 5, 1, 5), (1, 5, 2, 4), (1, 1, 5, 0), (3, 5, 2, 5), (0, 64, 0, 64)]
         {
-            let report = SpaceReport { made, files, below_floor: true, ..SpaceReport::default() };
-            let expected = Room { ready_files: expected, below_floor: true };
+            let disk = log_folder::DiskSpace { total: 90, free: 40 };
+            let report = SpaceReport { made, spare: 30, files, below_floor: true, disk };
+            let (free_bytes, spare_bytes) = (40, 30);
+            let expected =
+                Room { ready_files: expected, below_floor: true, free_bytes, spare_bytes };
             assert_eq!(room(&report, given), expected, "{made} {files} {given}");
         }
     }

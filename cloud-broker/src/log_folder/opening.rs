@@ -25,10 +25,10 @@ pub struct OpenedLog {
     pub log: Log,
     /// Reads what the engine no longer has in memory; does its jobs.
     pub folder: LogFolder,
-    /// Takes the engine's slots to disk.
-    pub writer: WalWriter,
-    /// Keeps room for them.
+    /// Keeps room for the engine's slots.
     pub keeper: SpaceKeeper,
+    /// Takes them to disk. Dropped behind the keeper, because its thread has the lock of the folder.
+    pub writer: WalWriter,
     /// What recovery found.
     pub report: RecoveryReport,
 }
@@ -68,7 +68,7 @@ pub fn open(
     }
     let keeper = folder.keep_space(on_space)?;
     let writer = WalWriter::spawn(files, lock, wal)?;
-    Ok(OpenedLog { log, folder, writer, keeper, report })
+    Ok(OpenedLog { log, folder, keeper, writer, report })
 }
 
 /// The disk that `root` is on, which is made if it does not exist.

@@ -17,8 +17,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use broker_log::SLOT_ALIGN;
 use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::names::{Folders, RESERVED_EXTENSION, WRITTEN_EXTENSION, number_of, numbered, tmp_of};
 use super::{StoreError, entries, remove, sync_folder};
@@ -38,7 +39,7 @@ const SPARE: &str = "spare";
 /// How much room is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpaceSettings {
-    /// Bytes of a WAL file.
+    /// Bytes of a WAL file; rounded down to 4 KiB, as the engine does.
     pub file_bytes: u32,
     /// Files to keep ready.
     pub ready_files: usize,
@@ -53,6 +54,8 @@ pub struct SpaceReport {
     pub made: u64,
     /// Files that surely can still be made: those that are ready and those that fit what is free above the floor.
     pub files: u64,
+    /// Bytes that are free above the floor.
+    pub spare: u64,
     /// Whether less is free than must be. It stays so until clearly more is free.
     pub below_floor: bool,
     /// The disk.
@@ -81,7 +84,8 @@ struct State {
     is_wanted: bool,
     /// The last file that was to be prepared could not be, so that it is tried again only after the next look at the disk.
     cannot_prepare: bool,
-    /// For want of space. Any other reason the WAL's thread will meet too, and then it is a failure.
+    /// For want of space, and none could be prepared since. Any other reason the WAL's thread will meet too, and then it is a
+    /// failure.
     no_space: bool,
     below_floor: bool,
     /// A file is being filled with zeros.
@@ -102,9 +106,12 @@ struct ReadyFile {
 
 impl Space {
     pub(super) fn new(folders: &Folders, settings: SpaceSettings) -> Self {
+        // Files of another size than the engine's would be kept ready and never taken.
+        let align = SLOT_ALIGN as u32;
+        let file_bytes = (settings.file_bytes - settings.file_bytes % align).max(align);
         Self {
             folder: folders.wal.clone(),
-            settings,
+            settings: SpaceSettings { file_bytes, ..settings },
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -113,7 +120,7 @@ impl Space {
     /// Takes over what the last process had ready. To be called once, by who has the lock of the folder.
     pub(super) fn adopt(&self) -> Result<(), StoreError> {
         let mut state = self.lock();
-        for (path, len) in entries(&self.folder, |path, len| Some((path.to_owned(), len)))? {
+        for path in entries(&self.folder, |path, _| Some(path.to_owned()))? {
             let written = number_of(&path, WRITTEN_EXTENSION);
             let number = written.or_else(|| number_of(&path, RESERVED_EXTENSION));
             let is_spare = path.file_name().is_some_and(|name| name == SPARE);
@@ -122,7 +129,7 @@ impl Space {
             }
             state.next_name = state.next_name.max(number.map_or(0, |number| number + 1));
             let is_full = state.ready.len() >= self.settings.ready_files + RECYCLED_MAX;
-            if is_full || len != u64::from(self.settings.file_bytes) {
+            if is_full || !self.is_whole(&path) {
                 remove(&path)?;
                 continue;
             }
@@ -170,11 +177,8 @@ impl Space {
 
     /// Keeps the WAL file at `path`, which nobody needs, if there is use for it.
     pub(super) fn recycle(&self, path: &Path) -> Result<bool, StoreError> {
-        let bytes = u64::from(self.settings.file_bytes);
-        match fs::metadata(path) {
-            // One that was cut and sealed has a hole, and a commit into that could fail for want of space.
-            Ok(found) if found.len() == bytes && found.blocks() * BLOCK_BYTES >= bytes => {}
-            Ok(_) | Err(_) => return Ok(false),
+        if !self.is_whole(path) {
+            return Ok(false);
         }
         {
             let mut state = self.lock();
@@ -191,6 +195,16 @@ impl Space {
         // Before the file gets its next name, the log must be rid of its old one; that name is synced when it is given.
         sync_folder(&self.folder)?;
         Ok(true)
+    }
+
+    /// Whether a file has a WAL file's size and no hole: a commit into that could fail for want of space. One that was cut and
+    /// sealed has a hole, and one that was copied by a program which leaves zeros out.
+    fn is_whole(&self, path: &Path) -> bool {
+        let bytes = u64::from(self.settings.file_bytes);
+        let is_whole = |found: fs::Metadata| {
+            found.len() == bytes && found.blocks().saturating_mul(BLOCK_BYTES) >= bytes
+        };
+        fs::metadata(path).is_ok_and(is_whole)
     }
 
     /// Makes a file whose blocks are reserved.
@@ -232,6 +246,11 @@ impl State {
         Some(self.ready.swap_remove(unwritten))
     }
 
+    /// Whether there should be more than are ready. Without space somebody has to try whether there is some again.
+    fn lacks(&self, ready_files: usize) -> bool {
+        self.prepared() < ready_files.max(usize::from(self.no_space))
+    }
+
     /// Files that are ready, or will be as soon as somebody asks.
     fn prepared(&self) -> usize {
         self.ready.len() + usize::from(self.is_zeroing)
@@ -246,7 +265,10 @@ impl State {
 
 /// Takes a file's space from the disk now: once a file exists, a commit into it cannot fail for want of space.
 pub(super) fn reserve(file: &File, path: &Path, size: u32) -> Result<(), StoreError> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, u64::from(size)) {
+    // A signal to the process must not look like a disk that fails.
+    let reserved =
+        retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, u64::from(size)));
+    match reserved {
         Ok(()) => Ok(()),
         // Some file systems cannot reserve; there the space is taken as it is written.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {

@@ -146,7 +146,12 @@ impl UnitWrite for UnitFile {
         self.file.sync_all().map_err(|e| StoreError::io("sync", &self.tmp, e))?;
         fs::rename(&self.tmp, &self.path).map_err(|e| StoreError::io("rename", &self.tmp, e))?;
         self.is_finished = true;
-        sync_folder(self.path.parent().unwrap_or(Path::new(".")))
+        let synced = sync_folder(self.path.parent().unwrap_or(Path::new(".")));
+        if synced.is_err() {
+            // Nobody will ask for it. Left there, each attempt would take as much again.
+            let _ = fs::remove_file(&self.path);
+        }
+        synced
     }
 }
 

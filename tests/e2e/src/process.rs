@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io::PipeWriter;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -26,6 +27,8 @@ pub struct Launch {
     flags: BTreeMap<String, OsString>,
     out: PathBuf,
     log: PathBuf,
+    /// What it logs goes here instead.
+    unread: Option<PipeWriter>,
     listeners: &'static [&'static str],
 }
 
@@ -57,7 +60,15 @@ impl Launch {
                 command.env_remove(name);
             }
         }
-        Self { command, arguments: Vec::new(), flags: BTreeMap::new(), out, log, listeners: &[] }
+        Self {
+            command,
+            arguments: Vec::new(),
+            flags: BTreeMap::new(),
+            out,
+            log,
+            unread: None,
+            listeners: &[],
+        }
     }
 
     /// Sets a flag, in place of the value that it has.
@@ -82,6 +93,16 @@ impl Launch {
         self
     }
 
+    /// Lets it log to somebody who has gone.
+    ///
+    /// # Errors
+    /// If the system has no pipe.
+    pub fn unread(mut self) -> Result<Self> {
+        let (_, writer) = std::io::pipe()?;
+        self.unread = Some(writer);
+        Ok(self)
+    }
+
     /// Starts it, without waiting for anything.
     ///
     /// # Errors
@@ -91,10 +112,9 @@ impl Launch {
         for (name, value) in &self.flags {
             self.command.arg(name).arg(value);
         }
-        self.command
-            .stdin(Stdio::null())
-            .stdout(File::create(&self.out)?)
-            .stderr(File::create(&self.log)?);
+        let log = File::create(&self.log)?;
+        let log = self.unread.map_or_else(|| Stdio::from(log), Stdio::from);
+        self.command.stdin(Stdio::null()).stdout(File::create(&self.out)?).stderr(log);
         let started = Instant::now();
         let child = self.command.spawn();
         let child = child.with_context(|| format!("cannot start {:?}", self.command))?;

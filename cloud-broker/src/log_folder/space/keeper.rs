@@ -1,6 +1,7 @@
 //! The thread that prepares files and looks at the disk.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -33,10 +34,20 @@ impl SpaceKeeper {
         space: SharedSpace,
         on_report: impl FnMut(SpaceReport) + Send + 'static,
     ) -> Result<Self, StoreError> {
+        Self::spawn_on(space, DiskSpace::of, on_report)
+    }
+
+    /// The same on a disk that `disk_of` looks at.
+    pub(super) fn spawn_on(
+        space: SharedSpace,
+        disk_of: impl FnMut(&Path) -> Result<DiskSpace, StoreError> + Send + 'static,
+        on_report: impl FnMut(SpaceReport) + Send + 'static,
+    ) -> Result<Self, StoreError> {
         let mut keeping = Keeping {
             floor: Floor::new(space.settings.floor, space.settings.file_bytes),
             space: Arc::clone(&space),
             disk: DiskSpace::default(),
+            disk_of,
             looked: None,
             reported: None,
             on_report,
@@ -61,16 +72,21 @@ impl Drop for SpaceKeeper {
     }
 }
 
-struct Keeping<R> {
+struct Keeping<D, R> {
     space: SharedSpace,
     floor: Floor,
     disk: DiskSpace,
+    disk_of: D,
     looked: Option<Instant>,
     reported: Option<SpaceReport>,
     on_report: R,
 }
 
-impl<R: FnMut(SpaceReport)> Keeping<R> {
+impl<D, R> Keeping<D, R>
+where
+    D: FnMut(&Path) -> Result<DiskSpace, StoreError>,
+    R: FnMut(SpaceReport),
+{
     fn run(&mut self) {
         let space = Arc::clone(&self.space);
         loop {
@@ -79,9 +95,10 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
             if state.stop {
                 return;
             }
-            let lacks = state.is_wanted && state.prepared() < space.settings.ready_files;
+            let lacks = state.is_wanted && state.lacks(space.settings.ready_files);
             // Not out of the floor: checkpoints and rewriting need it to give space back.
-            if lacks && !state.cannot_prepare && !state.below_floor {
+            let may_prepare = !state.cannot_prepare && !state.below_floor && self.fits() > 0;
+            if lacks && may_prepare {
                 drop(state);
                 self.prepare();
                 continue;
@@ -90,6 +107,7 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
             let unwritten = if may_zero { state.take_unwritten() } else { None };
             if let Some(file) = unwritten {
                 state.is_zeroing = true;
+                space.changed.notify_all();
                 drop(state);
                 self.zero(file);
                 continue;
@@ -115,16 +133,16 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
 
     fn look(&mut self) {
         self.looked = Some(Instant::now());
-        match DiskSpace::of(&self.space.folder) {
+        match (self.disk_of)(&self.space.folder) {
             Ok(disk) => {
                 metrics::disk(&disk);
                 self.disk = disk;
                 let is_below = self.floor.is_below(disk.free);
                 let mut state = self.space.lock();
                 let was_below = std::mem::replace(&mut state.below_floor, is_below);
-                // Worth another try.
+                // Worth another try. Until that has come off there may be as little room as before, whatever the disk says:
+                // it knows nothing of quotas.
                 state.cannot_prepare = false;
-                state.no_space = false;
                 drop(state);
                 self.tell(was_below, is_below);
             }
@@ -144,13 +162,11 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
 
     fn report(&mut self) {
         let state = self.space.lock();
-        let fits =
-            match self.floor.above(self.disk.free) / u64::from(self.space.settings.file_bytes) {
-                _ if state.no_space => 0,
-                fits => fits,
-            };
+        let spare = if state.no_space { 0 } else { self.floor.above(self.disk.free) };
+        let fits = if state.no_space { 0 } else { self.fits() };
         let report = SpaceReport {
             made: state.made,
+            spare,
             files: (fits + state.prepared() as u64).min(FILES_MAX),
             below_floor: state.below_floor,
             disk: self.disk,
@@ -179,11 +195,23 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
         }
     }
 
+    /// Files that fit what is free above the floor.
+    fn fits(&self) -> u64 {
+        self.floor.above(self.disk.free) / u64::from(self.space.settings.file_bytes)
+    }
+
     fn prepare(&mut self) {
-        if let Err(error) = self.space.reserve_one() {
-            self.not_prepared(&error);
+        match self.space.reserve_one() {
+            Ok(()) => {
+                self.space.lock().no_space = false;
+                // It was taken from the disk: what is ready must not be counted once more as free.
+                self.look();
+            }
+            Err(error) => {
+                self.not_prepared(&error);
+                self.report();
+            }
         }
-        self.report();
     }
 
     fn not_prepared(&self, error: &StoreError) {
@@ -209,9 +237,9 @@ impl<R: FnMut(SpaceReport)> Keeping<R> {
                 // It is not to be relied on.
                 let _ = fs::remove_file(&file.path);
                 self.not_prepared(&error);
-                let mut state = self.space.lock();
-                state.is_zeroing = false;
+                self.space.lock().is_zeroing = false;
                 self.space.changed.notify_all();
+                self.report();
                 return;
             }
         }

@@ -28,6 +28,20 @@ fn keep(space: &SharedSpace) -> (SpaceKeeper, Receiver<SpaceReport>) {
     (keeper.unwrap(), reports)
 }
 
+/// A keeper on a disk that has room for so many bytes of WAL files.
+fn keep_on(space: &SharedSpace, bytes: u64) -> (SpaceKeeper, Receiver<SpaceReport>) {
+    let (sender, reports) = channel();
+    let disk_of = move |folder: &Path| {
+        let used: u64 = entries(folder, |_, len| Some(len))?.iter().sum();
+        Ok(DiskSpace { total: bytes, free: bytes.saturating_sub(used) })
+    };
+    let keeper = SpaceKeeper::spawn_on(Arc::clone(space), disk_of, move |report| {
+        // Whoever does not listen any more has seen enough.
+        let _ = sender.send(report);
+    });
+    (keeper.unwrap(), reports)
+}
+
 /// Waits until the state is as wanted.
 fn wait_until(space: &Space, mut is_so: impl FnMut(&State) -> bool) {
     let mut state = space.lock();
@@ -74,8 +88,8 @@ fn nothing_is_prepared_before_it_is_wanted() {
 #[test]
 fn a_file_that_is_being_zeroed_is_handed_over_and_not_written_any_more() {
     let root = TempDir::new().unwrap();
-    // 64 pieces take two seconds.
-    let file_bytes = 64 << 20;
+    // 256 pieces take eight seconds.
+    let file_bytes = 256 << 20;
     let space = space(&root, SpaceSettings { file_bytes, ready_files: 1, floor: 0 });
     let (keeper, _reports) = keep(&space);
     space.want();
@@ -100,9 +114,12 @@ fn what_is_ready_is_adopted_by_the_next_process() {
     fs::write(name("0000000000000007.ready"), &whole).unwrap();
     fs::write(name("0000000000000009.reserved"), &whole).unwrap();
     fs::write(name("0000000000000003.ready"), b"of another size").unwrap();
+    let sparse = File::create(name("0000000000000004.ready")).unwrap();
+    sparse.set_len(u64::from(FILE_BYTES)).unwrap();
     fs::write(name("0000000000000003.wal"), &whole).unwrap();
     let next = space(&root, SETTINGS);
     assert!(!name("0000000000000003.ready").exists());
+    assert!(!name("0000000000000004.ready").exists(), "it has a hole");
     {
         let state = next.lock();
         let written = state.ready.iter().filter(|file| file.is_written).count();
@@ -165,4 +182,47 @@ fn below_the_floor_only_what_is_ready_counts() {
     space.made();
     wait_for(&reports, (1, 1, true));
     assert_eq!(space.lock().ready.len(), 1);
+}
+
+#[test]
+fn files_are_prepared_out_of_what_is_free_above_the_floor_and_counted_once() {
+    let root = TempDir::new().unwrap();
+    let file = u64::from(FILE_BYTES);
+    let space = space(&root, SpaceSettings { ready_files: 4, floor: 10 * file, ..SETTINGS });
+    let (keeper, reports) = keep_on(&space, 12 * file + file / 2);
+    wait_for(&reports, (0, 2, false));
+    space.want();
+    wait_until(&space, all_written);
+    // It looks again, and has nothing more to do.
+    space.made();
+    wait_for(&reports, (1, 2, false));
+    drop(keeper);
+    assert_eq!(space.lock().ready.len(), 2);
+    let counted: Vec<u64> = reports.iter().map(|report| report.files).collect();
+    assert!(counted.iter().all(|files| *files == 2), "{counted:?}");
+}
+
+#[test]
+fn a_disk_that_refused_a_file_has_no_room_until_it_takes_one() {
+    let root = TempDir::new().unwrap();
+    let space = space(&root, SpaceSettings { ready_files: 0, ..SETTINGS });
+    // As with a quota, of which the disk says nothing.
+    space.lock().no_space = true;
+    let (_keeper, reports) = keep_on(&space, 100 * u64::from(FILE_BYTES));
+    wait_for(&reports, (0, 0, false));
+    space.made();
+    wait_for(&reports, (1, 0, false));
+    space.want();
+    wait_for(&reports, (1, 64, false));
+    assert_eq!(space.lock().prepared(), 1, "one, to find out");
+}
+
+#[test]
+fn files_have_the_size_that_the_engine_asks_for() {
+    let root = TempDir::new().unwrap();
+    let space = space(&root, SpaceSettings { file_bytes: FILE_BYTES + 5, ..SETTINGS });
+    let (_keeper, _reports) = keep(&space);
+    space.want();
+    wait_until(&space, all_written);
+    assert!(space.take(FILE_BYTES).is_some());
 }

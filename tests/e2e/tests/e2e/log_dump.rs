@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Launch, PATIENCE, Process, Site, Stage, Tested, Tool, run_tool, scenario, until};
+use e2e::{PATIENCE, Process, Site, Stage, Tool, dump_log, run_tool, scenario, until};
 use serde_json::Value;
 
 /// Small, so that a few records make files of every kind.
@@ -26,24 +26,9 @@ const SETTINGS: &[(&str, &str)] = &[
 /// Records of a kilobyte; a WAL file holds a few hundred of them.
 const RECORDS: usize = 2_000;
 
-fn dump(stage: &Stage, flags: &[&str]) -> Result<Process> {
-    let folder = stage.path("broker");
-    let mut launch = Launch::new(stage, Tested::Culvert)?.arg("log").arg("dump");
-    launch = launch.arg(folder.to_str().context("a path that is text")?).arg("--json");
-    for flag in flags {
-        launch = launch.arg(flag);
-    }
-    launch.spawn()
-}
-
 /// The exit code and the objects that it prints.
 fn dumped(stage: &Stage, flags: &[&str]) -> Result<(i32, Vec<Value>)> {
-    let mut process = dump(stage, flags)?;
-    let code = process.wait(PATIENCE)?.code().context("an exit code")?;
-    ensure!(code != 2, "{}", process.log());
-    let output = process.output();
-    let lines: serde_json::Result<_> = output.lines().map(serde_json::from_str).collect();
-    Ok((code, lines?))
+    dump_log(stage, &stage.path("broker"), flags)
 }
 
 fn broker(site: &Site<'_>) -> Result<Process> {

@@ -40,6 +40,27 @@ fn check_probes(http: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+/// Whoever collects what is logged may end, or start anew, at any time.
+#[test]
+fn processes_whose_log_nobody_reads_go_on() {
+    scenario(&[Tool::Kcat], |stage| {
+        let site = Site::new(stage)?;
+        let mut broker = site.broker()?.unread()?.start()?;
+        let mut gateway = site.gateway()?.unread()?.start()?;
+        Client::open(site.mqtt(), Version::V5, "dev1")?.publish("t", b"1")?;
+        wait_until_delivered(&mut gateway, PATIENCE)?;
+        for process in [&mut gateway, &mut broker] {
+            process.interrupt()?;
+            let status = process.wait(PATIENCE)?;
+            ensure!(status.success(), "it ended with {status}");
+        }
+        let mut up = up(stage)?.unread()?.start()?;
+        up.interrupt()?;
+        ensure!(up.wait(PATIENCE)?.success(), "up ended badly");
+        Ok(())
+    });
+}
+
 #[test]
 fn both_processes_have_metrics_and_probes() {
     scenario(&[], |stage| {

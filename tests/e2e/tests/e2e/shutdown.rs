@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use e2e::{
-    Client, DevicePlan, PATIENCE, Process, Publisher, Site, Stage, Tool, Version, check_dense,
-    check_device, check_present, read_topic, scenario, until, up, wait_until_delivered,
+    Client, DevicePlan, PATIENCE, Process, Publisher, Site, Stage, SyncShim, Tool, Version,
+    check_dense, check_device, check_present, read_topic, scenario, until, up,
+    wait_until_delivered,
 };
 
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -86,6 +87,22 @@ fn gateway_and_broker_end_by_ctrl_c_under_load() {
         check_dense(&records)?;
         check_device(&records, &report)?;
         interrupt(&mut gateway)?;
+        interrupt(&mut broker)
+    });
+}
+
+/// A log that takes minutes to replay does not either.
+#[test]
+fn a_disk_that_hangs_at_the_start_does_not_hold_up_the_end() {
+    scenario(&[Tool::Cc], |stage| {
+        let site = Site::new(stage)?;
+        let shim = SyncShim::new(stage)?;
+        shim.delay(2 * PATIENCE)?;
+        let mut broker = shim.before(site.broker()?).spawn()?;
+        until("the first sync", PATIENCE, || {
+            broker.check_running()?;
+            Ok((shim.syncs() > 0).then_some(()))
+        })?;
         interrupt(&mut broker)
     });
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::{
     Chance, LoadTopic, PATIENCE, Site, Stage, StorageLedger, StorageLoad, SyncShim, Tool,
-    confluent_kafka, metric, scenario, until,
+    confluent_kafka, dump_log, metric, scenario, until,
 };
 
 const TOOLS: &[Tool] = &[Tool::ConfluentKafka];
@@ -145,13 +145,22 @@ fn fill(site: &Site<'_>, whole: &Path, stop: Stop) -> Result<StorageLedger> {
             broker.wait(PATIENCE)?;
         }
         Stop::Killed => {
-            // What was written last is known to be whole once something stands behind it.
-            std::thread::sleep(Duration::from_secs(2));
+            wait_for_marker(stage, &data)?;
             broker.kill()?;
         }
     }
     copy(&data, whole)?;
     Ok(ledger)
+}
+
+/// What was written last is known to be whole once something stands behind it: the slot without records that comes when a
+/// broker has had nothing to write for a second.
+fn wait_for_marker(stage: &Stage, data: &Path) -> Result<()> {
+    until("a slot behind the last records", PATIENCE, || {
+        let (_, objects) = dump_log(stage, &data.join("wal"), &[])?;
+        let last = objects.iter().rfind(|object| object["type"] == "slot");
+        Ok(last.is_some_and(|slot| slot["kind"] == "data" && slot["runs"] == 0).then_some(()))
+    })
 }
 
 /// Starts a broker on a copy with one bit flipped, and says what became of it.
