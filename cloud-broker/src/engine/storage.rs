@@ -308,12 +308,18 @@ impl Driver {
 fn room(report: &SpaceReport, files_given: u64) -> Room {
     let not_known = files_given.saturating_sub(report.made);
     let ready_files = usize::try_from(report.files.saturating_sub(not_known));
-    Room { ready_files: ready_files.unwrap_or(usize::MAX), below_floor: report.below_floor }
+    Room {
+        ready_files: ready_files.unwrap_or(usize::MAX),
+        below_floor: report.below_floor,
+        free_bytes: report.disk.free,
+        spare_bytes: report.spare,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log_folder;
 
     #[tokio::test(start_paused = true)]
     async fn the_end_waits_for_a_sync_without_asking_all_the_time() {
@@ -341,8 +347,11 @@ mod tests {
         for (made, files, given, expected) in
             [(1, 5, 1, 5), (1, 5, 2, 4), (1, 1, 5, 0), (3, 5, 2, 5), (0, 64, 0, 64)]
         {
-            let report = SpaceReport { made, files, below_floor: true, ..SpaceReport::default() };
-            let expected = Room { ready_files: expected, below_floor: true };
+            let disk = log_folder::DiskSpace { total: 90, free: 40 };
+            let report = SpaceReport { made, spare: 30, files, below_floor: true, disk };
+            let (free_bytes, spare_bytes) = (40, 30);
+            let expected =
+                Room { ready_files: expected, below_floor: true, free_bytes, spare_bytes };
             assert_eq!(room(&report, given), expected, "{made} {files} {given}");
         }
     }

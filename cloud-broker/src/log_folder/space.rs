@@ -54,6 +54,8 @@ pub struct SpaceReport {
     pub made: u64,
     /// Files that surely can still be made: those that are ready and those that fit what is free above the floor.
     pub files: u64,
+    /// Bytes that are free above the floor.
+    pub spare: u64,
     /// Whether less is free than must be. It stays so until clearly more is free.
     pub below_floor: bool,
     /// The disk.

@@ -125,6 +125,7 @@ fn dump_batch(
         .with("records", header.record_count)
         .with("codec", codec_name(header.codec))
         .with("max_timestamp", header.max_timestamp)
+        .with("delete_horizon", header.delete_horizon())
         .with("producer_id", has_producer.then_some(header.producer_id.0))
         .with("producer_epoch", has_producer.then_some(header.producer_epoch))
         .with("base_sequence", has_producer.then_some(header.base_sequence))
@@ -135,15 +136,23 @@ fn dump_batch(
         Err(error) => return unreadable(&error, output),
     };
     loop {
-        let (base, base_timestamp) = (header.base_offset.0, header.base_timestamp.0);
         match records.next_record() {
             Ok(None) => return Ok(()),
             Ok(Some(record)) => {
-                let timestamp = base_timestamp.saturating_add(record.timestamp_delta);
-                output.item(&record_item(key, &record, base, UnixMs(timestamp)))?;
+                let timestamp = timestamp(header, record.timestamp_delta);
+                output.item(&record_item(key, &record, header.base_offset.0, timestamp))?;
             }
             Err(error) => return unreadable(&error, output),
         }
+    }
+}
+
+/// The time of a record as consumers see it.
+fn timestamp(header: &RecordBatchHeader, delta: i64) -> UnixMs {
+    if header.attributes & RecordBatchHeader::LOG_APPEND_TIME != 0 {
+        header.max_timestamp
+    } else {
+        UnixMs(header.base_timestamp.0.wrapping_add(delta))
     }
 }
 

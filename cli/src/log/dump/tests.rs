@@ -339,6 +339,65 @@ fn what_a_recycled_file_held_before_is_no_damage() {
     assert!(damaged == 0 && text.contains("wal_end slots=3"), "{text}");
 }
 
+/// A footer that fits in every way but that it is of another incarnation: each counts its slots from 0.
+#[test]
+fn the_footer_of_a_former_life_is_no_damage() {
+    let footer =
+        include_bytes!("../../../../cloud-broker/core/log/tests/golden/unit-v1-wal-footer.bin");
+    let (first_slot, size) = (SlotNo(3), 16_384);
+    let header = WalFileHeader { incarnation: ME, file_no: FileNo(7), first_slot, size };
+    let head = |slot_no| SlotHead {
+        incarnation: ME,
+        slot_no,
+        prev_crc: 0,
+        append_ms: UnixMs(1_790_000_000_124),
+    };
+    let data = encode_data(&head(first_slot), vec![place((2, 1), 4, b"own")]).bytes;
+    let marker = encode_data(&head(first_slot), Vec::new()).bytes;
+    for slot in [data, marker] {
+        let mut wal = header.encode().to_vec();
+        wal.extend_from_slice(&slot);
+        wal.resize(size as usize, 0);
+        let footer_at = wal.len() - footer.len();
+        wal[footer_at..].copy_from_slice(footer);
+        assert_eq!(verify(WAL, &wal, usize::MAX), []);
+    }
+}
+
+/// Consumers are told the broker's time, and see no horizon; who looks into the files wants to.
+#[test]
+fn a_batch_is_printed_as_the_broker_left_it() {
+    let mut stamped = batch(4, b"value");
+    wire::record_batch::stamp_append_time(&mut stamped, UnixMs(1_790_000_000_500));
+    let keep = [true, true];
+    let left = broker_kafka::records::rewrite(&stamped, &keep, Some(UnixMs(1_790_000_000_900)));
+    let mut placed = place((2, 1), 4, b"value");
+    placed.bytes = left.unwrap().into();
+    placed.max_timestamp = UnixMs(1_790_000_000_500);
+    placed.flags = RunFlags(RunFlags::LOG_APPEND);
+    let head = SlotHead {
+        incarnation: ME,
+        slot_no: SlotNo(3),
+        prev_crc: 0,
+        append_ms: UnixMs(1_790_000_000_124),
+    };
+    let header = WalFileHeader {
+        incarnation: ME,
+        file_no: FileNo(7),
+        first_slot: SlotNo(3),
+        size: FILE_BYTES,
+    };
+    let mut wal = header.encode().to_vec();
+    wal.extend_from_slice(&encode_data(&head, vec![placed]).bytes);
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join(WAL);
+    fs::write(&path, wal).unwrap();
+    let (damaged, text) = dumped(&path, Format::Json, all(Depth::Records));
+    assert_eq!(damaged, 0, "{text}");
+    assert_eq!(text.matches(r#""timestamp":1790000000500"#).count(), 2, "{text}");
+    assert_eq!(text.matches(r#""delete_horizon":1790000000900"#).count(), 1, "{text}");
+}
+
 /// Nothing of a unit or a checkpoint, and nothing of a WAL file before its last slot, can change unnoticed.
 #[test]
 fn every_changed_byte_is_found() {

@@ -6,10 +6,11 @@ mod walk;
 use std::io::{self, Write};
 
 use broker_log::{
-    FileNo, Predecessor, SlotNo, UnitId, UnitKind, UnitMeta, UnitTable, WAL_FILE_HEADER_BYTES,
-    WalFileHeader,
+    FileNo, Predecessor, Slot, SlotBody, SlotNo, UnitId, UnitKind, UnitMeta, UnitTable,
+    WAL_FILE_HEADER_BYTES, WalFileHeader,
 };
 use wire::ids::Incarnation;
+use wire::offset::LeaderEpoch;
 
 use super::Wanted;
 use super::batches::Counted;
@@ -36,6 +37,8 @@ pub struct WalFacts {
     pub first_prev_crc: Option<u32>,
     /// Of an incarnation's first file: the one before, and where it ended.
     pub predecessor: Option<Predecessor>,
+    /// The epoch of its batches, which is another one in every incarnation; `None` without batches.
+    pub leader_epoch: Option<LeaderEpoch>,
     /// The slot behind its last one.
     pub next_slot: SlotNo,
     /// CRC of its last slot; `None` without one.
@@ -158,6 +161,7 @@ fn walk_slots(
         first_slot: header.first_slot,
         first_prev_crc: None,
         predecessor: None,
+        leader_epoch: None,
         next_slot: header.first_slot,
         last_crc: None,
         slots_end: WAL_FILE_HEADER_BYTES as u64,
@@ -170,6 +174,7 @@ fn walk_slots(
             facts.first_prev_crc = Some(head.head.prev_crc);
             facts.predecessor = slot::predecessor(&found.slot);
         }
+        facts.leader_epoch = facts.leader_epoch.or_else(|| epoch_of(&found.slot));
         facts.next_slot = head.head.slot_no.next();
         facts.last_crc = Some(head.crc);
         facts.slots_end = found.pos + head.padded_len() as u64;
@@ -195,7 +200,7 @@ fn read_footer(
             output.damage(damage);
             None
         }
-        (Ok(table), None) => Some(table).filter(|table| is_own(&table.meta, facts)),
+        (Ok(table), None) => Some(table).filter(|table| is_own(file, table, facts)),
         (Err(error), Some(named)) => {
             output.damage(Damage::new(named.entries_off, named.len, error.to_string()));
             None
@@ -204,8 +209,24 @@ fn read_footer(
     }
 }
 
-fn is_own(footer: &UnitMeta, facts: &WalFacts) -> bool {
-    footer.kind == UnitKind::SealedWal
+/// Slots are counted from 0 in every incarnation, so that the footer of a former life may well begin with the same one.
+fn is_own(file: &LogFile, table: &UnitTable, facts: &WalFacts) -> bool {
+    let footer = &table.meta;
+    let may_be = footer.kind == UnitKind::SealedWal
         && footer.first_slot == facts.first_slot
-        && footer.entries_off >= facts.slots_end
+        && footer.entries_off >= facts.slots_end;
+    let mut source = file;
+    may_be
+        && table.shards.first().is_none_or(|row| match table.entries(&mut source, row) {
+            Ok(entries) => entries.iter().all(|run| Some(run.leader_epoch) == facts.leader_epoch),
+            // That it is damaged is told when it is printed.
+            Err(_) => true,
+        })
+}
+
+fn epoch_of(slot: &Slot) -> Option<LeaderEpoch> {
+    match &slot.body {
+        SlotBody::Data { runs, .. } => runs.first().map(|run| run.leader_epoch),
+        SlotBody::Control(_) => None,
+    }
 }

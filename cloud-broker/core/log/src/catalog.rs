@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use wire::time::UnixMs;
+use wire::time::{MonoMs, UnixMs};
 
 use crate::checkpoint::UnsealedFile;
 use crate::extent::Extent;
@@ -13,7 +13,13 @@ use crate::ids::{FileNo, PartitionKey, SlotNo, UnitId, UnitNo};
 use crate::lease::Lease;
 use crate::mutant::{self, Mutant};
 use crate::settings::ADOPTED_RUN_BYTES;
-use crate::unit::{UnitKind, UnitMeta};
+use crate::unit::{COPY_BYTES_PER_ENTRY, UnitKind, UnitMeta};
+
+/// A unit that could not be copied, most likely because it is damaged, is left alone this long at first.
+const UNREADABLE_MS_MIN: u64 = 600_000;
+
+/// And no longer than this: a day.
+const UNREADABLE_MS_MAX: u64 = 86_400_000;
 
 /// A WAL file without a footer.
 #[derive(Debug)]
@@ -40,15 +46,27 @@ pub(crate) struct Unit {
     pub(crate) named_by: u64,
     /// A job copies it.
     pub(crate) is_busy: bool,
-    /// A job found that it cannot be copied: what can be read of it is served from where it is.
-    pub(crate) is_unreadable: bool,
+    /// No job copies it before: one has found that it cannot be read. What can be read of it is served from where it is.
+    rests_until: MonoMs,
+    /// How often that was so.
+    failures: u32,
 }
 
 impl Unit {
+    /// Whether a job may copy it.
+    pub(crate) fn may_be_copied(&self, now: MonoMs) -> bool {
+        !self.is_busy && self.rests_until <= now
+    }
+
     /// A sealed WAL file that is to be rewritten some time, because its runs are short.
     pub(crate) fn is_short(&self) -> bool {
         self.meta.kind == UnitKind::SealedWal
             && self.live_bytes < self.live_entries.saturating_mul(ADOPTED_RUN_BYTES)
+    }
+
+    /// Bytes that a copy of it takes up.
+    pub(crate) fn copy_bytes(&self) -> u64 {
+        self.live_bytes.saturating_add(self.live_entries.saturating_mul(COPY_BYTES_PER_ENTRY))
     }
 
     /// Less than half of what it takes up is alive.
@@ -134,10 +152,12 @@ impl Catalog {
         })
     }
 
-    /// A job cannot copy this unit: it is not asked to again.
-    pub(crate) fn set_unreadable(&mut self, id: UnitId) {
+    /// A job could not copy this unit. That may pass, so another one tries later, and later each time.
+    pub(crate) fn set_unreadable(&mut self, now: MonoMs, id: UnitId) {
         if let Some(unit) = self.units.get_mut(&id) {
-            unit.is_unreadable = true;
+            let rest = UNREADABLE_MS_MIN.saturating_mul(1 << unit.failures.min(16));
+            unit.rests_until = now + rest.min(UNREADABLE_MS_MAX);
+            unit.failures = unit.failures.saturating_add(1);
         }
     }
 
@@ -189,12 +209,20 @@ impl Catalog {
         file
     }
 
-    /// A WAL file has become a unit; extents are added to it next, then [`Catalog::settle`].
-    pub(crate) fn seal(&mut self, file_no: FileNo, meta: UnitMeta) {
-        let at = self.files.iter().position(|file| file.file.file_no == file_no);
-        if let Some(file) = at.and_then(|at| self.files.remove(at)) {
-            self.insert(meta, file.lease, file.named_by);
+    /// A WAL file has become a unit; extents are added to it next, then [`Catalog::end_seal`]. Until then both are there.
+    pub(crate) fn begin_seal(&mut self, file_no: FileNo, meta: UnitMeta) {
+        if let Some(file) = self.file(file_no) {
+            let (lease, named_by) = (file.lease.clone(), file.named_by);
+            self.insert(meta, lease, named_by);
+            self.set_busy(&[meta.id], true);
         }
+    }
+
+    /// Nobody has anything in the file any more that is not in the unit. All of it may have been deleted meanwhile.
+    pub(crate) fn end_seal(&mut self, file_no: FileNo, unit: UnitId) {
+        let at = self.files.iter().position(|file| file.file.file_no == file_no);
+        drop(at.and_then(|at| self.files.remove(at)));
+        self.set_busy(&[unit], false);
     }
 
     /// A job has made a unit; extents are added to it next, then [`Catalog::settle`].
@@ -248,7 +276,8 @@ impl Catalog {
                 live_bytes: 0,
                 named_by,
                 is_busy: false,
-                is_unreadable: false,
+                rests_until: MonoMs(0),
+                failures: 0,
             },
         );
     }

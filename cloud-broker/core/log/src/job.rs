@@ -11,10 +11,10 @@ mod rewrite;
 mod run;
 mod seal;
 
-use bytes::Bytes;
 use wire::offset::Offset;
 use wire::time::UnixMs;
 
+use crate::checkpoint::{CheckpointHead, CheckpointWriter};
 use crate::extent::Extent;
 use crate::ids::{FileNo, PartitionKey, SlotNo, UnitId, UnitNo};
 use crate::policy::CompactPolicy;
@@ -92,10 +92,10 @@ pub struct SealJob {
 /// See [`Job::Checkpoint`].
 #[derive(Debug, Clone)]
 pub struct CheckpointJob {
-    /// Which.
-    pub id: CheckpointId,
-    /// Its bytes.
-    pub parts: Vec<Bytes>,
+    /// Which it is, and what it says of the log as a whole.
+    pub head: CheckpointHead,
+    /// What it says of the partitions.
+    pub writer: CheckpointWriter,
     /// What to remove once it is durable.
     pub replaces: Vec<CheckpointId>,
 }
@@ -147,10 +147,21 @@ pub struct CompactJob {
     pub cleaned: Offset,
     /// The topic's policy.
     pub policy: CompactPolicy,
+    /// Whether retention deletes from the partition, too.
+    pub ages: Ages,
     /// When the pass began.
     pub now: UnixMs,
     /// Numbers for the units that are made, from here on.
     pub first_unit: UnitNo,
+}
+
+/// Whether the age of records matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ages {
+    /// It does not: what was appended at different times may become one extent, so that there are few.
+    Forgotten,
+    /// Retention deletes whole extents, so what was appended hours apart is kept apart.
+    Kept,
 }
 
 /// How a job went.

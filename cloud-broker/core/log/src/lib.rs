@@ -16,6 +16,7 @@
 //! Deliberately missing: files, threads, clocks and sockets (the process owns them), topic names (the metadata owns
 //! them; here a topic is a number), checks of a batch's CRC (the connection that received it did that).
 
+mod append_clock;
 mod batch_cut;
 mod catalog;
 mod checkpoint;
@@ -61,7 +62,7 @@ pub use compaction::{
 pub use extent::Extent;
 pub use ids::{FileNo, PartitionKey, SHARDS, Shard, SlotNo, TopicNo, UnitId, UnitNo};
 pub use job::{
-    CheckpointJob, CompactJob, Damage, FreeJob, Job, JobDone, Lane, LiveExtent, Made, Pace,
+    Ages, CheckpointJob, CompactJob, Damage, FreeJob, Job, JobDone, Lane, LiveExtent, Made, Pace,
     Proceed, RewriteJob, SealJob, UnitRun,
 };
 pub use lease::Lease;

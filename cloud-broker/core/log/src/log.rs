@@ -1,6 +1,7 @@
 //! The engine: puts staging, partitions, streams, catalog, tail and the place in the WAL together.
 
 mod append;
+mod building;
 mod checkpoint;
 mod compact;
 mod durable;
@@ -11,6 +12,7 @@ mod maintain;
 mod place;
 mod rewrite;
 mod room;
+mod seal;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ pub use place::NewFile;
 pub use room::Room;
 pub use usage::LogUsage;
 
+use crate::append_clock::AppendClock;
 use crate::catalog::Catalog;
 use crate::ids::{PartitionKey, SlotNo, TopicNo};
 use crate::partition::{PartitionLog, PartitionOffsets};
@@ -83,6 +86,7 @@ pub struct Log {
     jobs: Jobs,
     last_slot: LastSlot,
     maintenance: Maintenance,
+    append_clock: AppendClock,
     retention_clock: RetentionClock,
 }
 
@@ -101,10 +105,19 @@ impl Log {
     ) -> Self {
         assert_ne!(recovered.last_incarnation(), Some(incarnation), "an incarnation is used once");
         let mut staging = Staging::new(settings.slot_bytes_target);
-        staging.push_control(now, ControlBody::Open(recovered.open_body()));
+        let mut append_clock = AppendClock::new(recovered.newest_append);
+        let opened = append_clock.stamp(now);
+        staging.push_control(opened, ControlBody::Open(recovered.open_body()));
+        let leader_epoch = recovered.next_leader_epoch();
+        let mut jobs =
+            Jobs::new(Checkpoints::new(recovered.checkpoints, recovered.report.slot_bytes));
+        // Another one may be the next that cannot be relied on.
+        if !recovered.damaged.is_empty() {
+            jobs.checkpoints.ask();
+        }
         Self {
             incarnation,
-            leader_epoch: recovered.next_leader_epoch(),
+            leader_epoch,
             place: WritePlace::new(incarnation, settings.wal_file_bytes, recovered.next_file_no),
             next_topic_no: recovered.next_topic_no,
             partitions: recovered.partitions,
@@ -117,9 +130,10 @@ impl Log {
             prev_crc: 0,
             tail: Tail::new(settings.tail_bytes),
             catalog: recovered.catalog,
-            jobs: Jobs::new(Checkpoints::new(recovered.checkpoints, recovered.report.slot_bytes)),
+            jobs,
             last_slot: LastSlot { file_no: recovered.next_file_no, end: 0, crc: 0 },
             maintenance: Maintenance::default(),
+            append_clock,
             retention_clock: RetentionClock::new(recovered.newest_append),
             settings: settings.clone(),
         }

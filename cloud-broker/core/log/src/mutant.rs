@@ -11,6 +11,8 @@ pub enum Mutant {
     IgnorePrevTag,
     /// A checkpoint is written down before the slot that it covers is durable.
     CheckpointNotDurable,
+    /// What changes while a checkpoint is written down is in it as it is afterwards.
+    CheckpointTorn,
     /// Key compaction drops the last record of a key, too.
     CompactionDropsAll,
     /// DeleteRecords is answered before a checkpoint has it.
@@ -64,6 +66,7 @@ mod switch {
         pub const ALL: &[Self] = &[
             Self::AcceptAnyTail,
             Self::CheckpointNotDurable,
+            Self::CheckpointTorn,
             Self::CompactionDropsAll,
             Self::DeletedComesBack,
             Self::DeletionNotDurable,

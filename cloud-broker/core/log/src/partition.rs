@@ -227,6 +227,12 @@ impl PartitionLog {
             .take_while(move |run| run.file_no == file_no)
     }
 
+    /// The partition's first run in a WAL file.
+    pub(crate) fn first_run_in(&self, file_no: FileNo) -> Option<&Run> {
+        let at = self.runs.partition_point(|run| run.file_no < file_no);
+        self.runs.get(at).filter(|run| run.file_no == file_no)
+    }
+
     /// The runs of a file, which are the first, have become `made`. Tells of each extent that was taken: not of those that
     /// were deleted meanwhile.
     pub(crate) fn seal(

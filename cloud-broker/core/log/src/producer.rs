@@ -30,9 +30,8 @@ pub const PRODUCERS_MAX: usize = 1 << 18;
 /// How long an idle producer is remembered, as Kafka's `producer.id.expiration.ms`.
 pub const PRODUCER_EXPIRATION_MS: i64 = 86_400_000;
 
-/// Producers that one append may let expire: the work of an append is bounded, and so is what a wall clock that jumps ahead
-/// for a moment can do.
-const EXPIRED_PER_APPEND: usize = 2;
+/// Producers that one round of maintenance lets expire: the work of a round is bounded.
+const EXPIRED_PER_ROUND: usize = 1024;
 
 /// A producer in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -181,9 +180,8 @@ impl Producers {
         }
     }
 
-    /// `batch` was appended at `base_offset`.
+    /// `batch` was appended at `base_offset`, in a slot that bears the time `now`.
     pub(crate) fn note(&mut self, now: UnixMs, batch: &ProducerBatch, base_offset: Offset) {
-        self.expire(now);
         if !self.known.contains_key(&batch.producer) && self.known.len() >= self.most {
             self.forget_oldest();
         }
@@ -262,8 +260,10 @@ impl Producers {
         }
     }
 
-    fn expire(&mut self, now: UnixMs) {
-        for _ in 0..EXPIRED_PER_APPEND {
+    /// Forgets those that have been idle for too long, some at a time. `now` is the clock of retention: one that jumps ahead
+    /// for a moment must not make every producer's next batch a new beginning.
+    pub(crate) fn expire(&mut self, now: UnixMs) {
+        for _ in 0..EXPIRED_PER_ROUND {
             let oldest = self.by_use.first_key_value().and_then(|(_, key)| self.known.get(key));
             let idle = oldest.map(|producer| now.0.saturating_sub(producer.used.0));
             if idle.is_none_or(|idle| idle < PRODUCER_EXPIRATION_MS) {
@@ -396,13 +396,30 @@ mod tests {
         for (now, pid) in [(0, 1), (1, 2), (2, 3), (3, 1)] {
             note(&mut producers, now, pid);
         }
-        note(&mut producers, PRODUCER_EXPIRATION_MS, 4);
-        assert_eq!(known(&producers), [1, 2, 3, 4], "a moment too early");
-        // Two at most with each append, whatever the clock says.
-        note(&mut producers, i64::MAX, 4);
-        assert_eq!(known(&producers), [1, 4]);
-        note(&mut producers, i64::MIN, 4);
-        assert_eq!(known(&producers), [1, 4]);
+        for (now, left) in [
+            (PRODUCER_EXPIRATION_MS, &[1, 2, 3][..]),
+            (PRODUCER_EXPIRATION_MS + 1, &[1, 3]),
+            (i64::MIN, &[1, 3]),
+            (PRODUCER_EXPIRATION_MS + 2, &[1]),
+            (i64::MAX, &[]),
+        ] {
+            producers.expire(UnixMs(now));
+            assert_eq!(known(&producers), left, "at {now}");
+        }
+        for pid in 0..2_000 {
+            note(&mut producers, i64::MAX, pid);
+        }
+        assert_eq!(known(&producers).len(), 2_000, "appends forget nobody");
+    }
+
+    #[test]
+    fn a_round_lets_some_expire() {
+        let mut producers = Producers::default();
+        for pid in 0..2_000 {
+            note(&mut producers, 0, pid);
+        }
+        producers.expire(UnixMs(i64::MAX));
+        assert_eq!(known(&producers).len(), 2_000 - EXPIRED_PER_ROUND);
     }
 
     #[test]

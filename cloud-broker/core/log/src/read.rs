@@ -49,6 +49,8 @@ pub enum Piece {
     Extent(ExtentRead, Lease),
     /// To be read from a WAL file.
     File(FilePiece),
+    /// In a unit that the log does not know: the program was wrong, or its memory is. Reading it says so.
+    Lost(Damage),
     /// At hand.
     Memory(Bytes),
     /// To be searched for in a unit: only in a [`Candidate`].
@@ -78,7 +80,7 @@ impl Piece {
     pub fn at_hand(&self) -> Option<&Bytes> {
         match self {
             Self::Memory(bytes) => Some(bytes),
-            Self::Extent(..) | Self::File(_) | Self::Search(..) => None,
+            Self::Extent(..) | Self::File(_) | Self::Lost(_) | Self::Search(..) => None,
         }
     }
 
@@ -94,6 +96,8 @@ impl Piece {
                 in_memory(read.extent.bytes).min(read.max_bytes.max(longest))
             }
             Self::File(piece) => piece.len as usize,
+            // Something: nobody is to wait until there is more.
+            Self::Lost(_) => 1,
             Self::Memory(bytes) => bytes.len(),
             Self::Search(..) => SLOT_BYTES_MAX,
         }
@@ -111,6 +115,7 @@ impl Piece {
                 Ok(PieceRead { batches: part.batches, is_whole, next: None })
             }
             Self::File(piece) => piece.read(source),
+            Self::Lost(damage) => Err(ReadFailed::Damaged(*damage)),
             Self::Memory(bytes) => Ok(bytes.clone().into()),
             Self::Search(search, _) => {
                 let found = search.run(source)?;
@@ -258,8 +263,10 @@ impl Planner<'_> {
                 return Ok(ReadPlan { pieces, offsets });
             }
             let wanted = Wanted { from: offset, max_bytes: left, first };
-            pieces.extend(self.extent_piece(extent, wanted));
-            if all > left {
+            let piece = self.extent_piece(extent, wanted);
+            let is_lost = matches!(piece, Piece::Lost(_));
+            pieces.push(piece);
+            if all > left || is_lost {
                 return Ok(ReadPlan { pieces, offsets });
             }
             left -= all;
@@ -314,9 +321,10 @@ impl Planner<'_> {
         }
     }
 
-    /// `None` if the catalog does not have the unit, which it does as long as a partition has the extent.
-    fn extent_piece(&self, extent: &Extent, wanted: Wanted) -> Option<Piece> {
-        let unit = self.catalog.unit(extent.unit)?;
+    fn extent_piece(&self, extent: &Extent, wanted: Wanted) -> Piece {
+        let Some(unit) = self.catalog.unit(extent.unit) else {
+            return self.lost(extent, wanted.from);
+        };
         let read = ExtentRead {
             key: self.key,
             unit: unit.meta,
@@ -325,22 +333,30 @@ impl Planner<'_> {
             max_bytes: wanted.max_bytes,
             first: wanted.first,
         };
-        Some(Piece::Extent(read, unit.lease.clone()))
+        Piece::Extent(read, unit.lease.clone())
+    }
+
+    /// The catalog has a unit as long as a partition has something in it. If it should not be so, nobody may go on as if there
+    /// was nothing.
+    fn lost(&self, extent: &Extent, from: Offset) -> Piece {
+        Piece::Lost(Damage {
+            unit: extent.unit,
+            from: 0,
+            to: 0,
+            key: self.key,
+            base: extent.base.max(from),
+            last: extent.last,
+        })
     }
 
     /// What is searched for in an extent, from `from` on.
-    pub(crate) fn search(
-        &self,
-        extent: &Extent,
-        from: Offset,
-        what: SearchFor,
-    ) -> Option<Candidate> {
-        let unit = self.catalog.unit(extent.unit)?;
+    pub(crate) fn search(&self, extent: &Extent, from: Offset, what: SearchFor) -> Candidate {
+        let next = extent.last.plus(1);
+        let Some(unit) = self.catalog.unit(extent.unit) else {
+            return Candidate { piece: self.lost(extent, from), next };
+        };
         let search = ExtentSearch { key: self.key, unit: unit.meta, extent: *extent, from, what };
-        Some(Candidate {
-            piece: Piece::Search(search, unit.lease.clone()),
-            next: extent.last.plus(1),
-        })
+        Candidate { piece: Piece::Search(search, unit.lease.clone()), next }
     }
 
     fn file_piece(&self, run: &Run, wanted: Wanted) -> Piece {
@@ -357,5 +373,101 @@ impl Planner<'_> {
             first: wanted.first,
             _lease: lease.unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::ids::Partition;
+    use wire::time::UnixMs;
+
+    use super::*;
+    use crate::checkpoint::PartitionState;
+    use crate::ids::{SlotNo, TopicNo, UnitNo};
+    use crate::unit::{UnitKind, UnitMeta};
+
+    const KEY: PartitionKey = PartitionKey { topic_no: TopicNo(1), partition: Partition(0) };
+
+    /// Holds nothing.
+    struct Empty;
+
+    impl UnitSource for Empty {
+        type Error = ();
+
+        fn read_at(&mut self, _: UnitId, _: u64, _: usize) -> Result<Bytes, ()> {
+            Err(())
+        }
+    }
+
+    fn meta(unit: u64) -> UnitMeta {
+        UnitMeta {
+            id: UnitId::Unit(UnitNo(unit)),
+            kind: UnitKind::Evacuated,
+            len: 1_000,
+            entries_off: 500,
+            dir_off: 600,
+            entry_count: 1,
+            dir_count: 1,
+            first_slot: SlotNo(0),
+            end_slot: SlotNo(1),
+            max_append_ms: UnixMs(0),
+            setsum: 0,
+            crc: 0,
+        }
+    }
+
+    /// Ten offsets in each of the units 0, 1 and 2.
+    fn partition() -> PartitionLog {
+        let extent = |unit: i64| Extent {
+            unit: meta(unit.unsigned_abs()).id,
+            base: Offset(unit * 10),
+            last: Offset(unit * 10 + 9),
+            max_timestamp: UnixMs(unit),
+            max_append_ms: UnixMs(0),
+            bytes: 100,
+            first: 0,
+            count: 1,
+        };
+        PartitionLog::restore(&PartitionState {
+            next: Offset(30),
+            extents: (0..3).map(extent).collect(),
+            ..PartitionState::empty(KEY)
+        })
+    }
+
+    #[test]
+    fn a_unit_that_is_not_known_ends_a_plan_and_is_told_of() {
+        let (partition, mut catalog, tail) = (partition(), Catalog::default(), Tail::new(0));
+        for known in [0, 2] {
+            catalog.restore(meta(known), 0);
+        }
+        let planner = Planner { key: KEY, partition: &partition, catalog: &catalog, tail: &tail };
+        let lost = |base| Damage {
+            unit: meta(1).id,
+            from: 0,
+            to: 0,
+            key: KEY,
+            base: Offset(base),
+            last: Offset(19),
+        };
+        for (from, expected) in [(5, vec![None, Some(lost(10))]), (12, vec![Some(lost(12))])] {
+            let plan = planner.plan(Offset(from), 1 << 20, FirstBatch::Always).unwrap();
+            let found: Vec<Option<Damage>> = plan
+                .pieces
+                .iter()
+                .map(|piece| match piece.read(&mut Empty) {
+                    Err(ReadFailed::Damaged(damage)) => Some(damage),
+                    Ok(_) | Err(ReadFailed::Source(())) => None,
+                })
+                .collect();
+            assert_eq!(found, expected, "from {from}: what lies behind would leave a hole");
+            assert!(plan.pieces.iter().all(|piece| piece.bytes_max() > 0), "somebody waits");
+        }
+        let extent = &partition.extents()[1];
+        let searched = planner.search(extent, Offset(11), SearchFor::Greatest);
+        let found = searched.piece.read(&mut Empty);
+        assert_eq!(found, Err(ReadFailed::Damaged(lost(11))));
+        let plan = planner.plan(Offset(20), 1 << 20, FirstBatch::Always).unwrap();
+        assert!(matches!(plan.pieces[..], [Piece::Extent(..)]));
     }
 }

@@ -8,8 +8,8 @@
 //! - A slot can read back intact and not be on disk (the page cache survives a killed process and a failed sync). So
 //!   the last slot is to be written and synced again before anything is served: [`Recovered::rewrite`]. Slots before it
 //!   are durable, because only one is ever in flight.
-//! - A checkpoint counts if its bytes are intact and all that it names exists. A damaged one is told of and the one before
-//!   it taken; if there are checkpoints and none counts, the log is not opened, because what they told of is not in the WAL.
+//! - A checkpoint counts if its bytes are intact and all that it names exists. One that is damaged or cannot be read is told of and the one
+//!   before it taken; if there are checkpoints and none counts, the log is not opened, because what they told of is not in the WAL.
 //!   What exists and is named by none of the two newest is what a crash has left, and is given back.
 //! - A last file without a single slot is what a crash while making it leaves: it is dead and its number is used again.
 
@@ -115,6 +115,9 @@ pub enum CheckpointBad {
     /// Something that it names does not exist, or has another length.
     #[error("{0} is missing or cut off")]
     UnitMissing(UnitId),
+    /// The store could not read it.
+    #[error("it cannot be read")]
+    Unreadable,
 }
 
 /// Which bytes of which file are wrong.
@@ -175,7 +178,7 @@ pub struct Recovered {
     pub(crate) producers: Producers,
     pub(crate) catalog: Catalog,
     pub(crate) checkpoints: FoundCheckpoints,
-    /// Wall time of the latest commit.
+    /// Wall time of the latest commit with records.
     pub(crate) newest_append: Option<UnixMs>,
     last_chain: Option<LastChain>,
 }

@@ -17,7 +17,7 @@ const AHEAD_AT_START_MS: i64 = 3_600_000;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct RetentionClock {
-    /// Wall time of the newest commit that the process found when it started.
+    /// Wall time of the newest commit with records that the process found when it started.
     newest: Option<UnixMs>,
     believed: Option<Believed>,
 }
@@ -31,7 +31,7 @@ struct Believed {
 }
 
 impl RetentionClock {
-    /// A clock for a log whose newest commit was at `newest`.
+    /// A clock for a log whose newest records were stored at `newest`.
     pub(crate) fn new(newest: Option<UnixMs>) -> Self {
         Self { newest, believed: None }
     }

@@ -30,8 +30,8 @@ pub(crate) use out::{Home, UnitsOut};
 pub use read::{ExtentPart, ExtentRead, ReadFailed};
 pub use search::{ExtentSearch, FoundRun, SearchFor};
 pub use setsum::setsum_of_batch;
+pub(crate) use table::{COPY_BYTES_PER_ENTRY, TableBuilder, UnitFacts};
 pub use table::{ShardRow, UnitError, UnitTable};
-pub(crate) use table::{TableBuilder, UnitFacts};
 pub(crate) use walk::{Walk, WalkedBatch, first_bad};
 
 /// What a unit was made of.
@@ -80,7 +80,9 @@ pub struct UnitMeta {
 /// reads this much at most, or one batch.
 pub const UNIT_ENTRY_BATCHES_BYTES: usize = 256 << 10;
 
-/// An extent ends where the appends become so much younger than its first, in milliseconds: retention goes by its youngest.
+/// Time falls into spans of this, in milliseconds, and extents whose latest appends lie in two spans are not made one:
+/// retention goes by the latest. The spans stand still, because an extent that is copied again and again, each time with
+/// a few later runs, would never grow old if they were counted from its own appends.
 pub(crate) const EXTENT_SPAN_MS: i64 = 6 * 60 * 60 * 1000;
 
 /// A made unit ends before its body would be larger: positions are 32 bits.

@@ -162,9 +162,11 @@ where
 
     fn report(&mut self) {
         let state = self.space.lock();
+        let spare = if state.no_space { 0 } else { self.floor.above(self.disk.free) };
         let fits = if state.no_space { 0 } else { self.fits() };
         let report = SpaceReport {
             made: state.made,
+            spare,
             files: (fits + state.prepared() as u64).min(FILES_MAX),
             below_floor: state.below_floor,
             disk: self.disk,

@@ -12,7 +12,8 @@ use broker_kafka::generated::produce::{
 use broker_kafka::records::Records;
 use broker_kafka::runtime::Text;
 use broker_log::{
-    AppendError, Appended, IdempotentError, IdempotentOutcome, Log, PartitionKey, SlotNo,
+    AppendError, Appended, COMPACTED_BATCH_RECORDS_MAX, IdempotentError, IdempotentOutcome, Log,
+    PartitionKey, SlotNo,
 };
 use bytes::Bytes;
 use wire::limits::RECORD_BATCH_BYTES_MAX;
@@ -332,12 +333,15 @@ fn check_batch(version: i16, records: Option<&Bytes>) -> Result<CheckedBatch, Re
     Ok(CheckedBatch { bytes: batch.clone(), producer })
 }
 
-/// What compaction needs of a batch: records in their order, each with a key.
+/// What compaction needs of a batch: records in their order, not too many, each with a key.
 fn check_keys(batch: &[u8]) -> Result<(), Refusal> {
     use ErrorCode::InvalidRecord;
     let unreadable =
         refusal(InvalidRecord, "a compacted topic takes only records that can be read");
     let mut records = Records::new(batch).map_err(|_| unreadable)?;
+    if records.header().record_count > COMPACTED_BATCH_RECORDS_MAX {
+        return Err(TOO_MANY);
+    }
     let mut index = 0;
     while let Some(record) = records.next_record().map_err(|_| unreadable)? {
         if record.offset_delta != index {
@@ -354,6 +358,14 @@ fn check_keys(batch: &[u8]) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+/// Compaction would leave the batch alone, and keep every tombstone behind it for ever. Clients cut a batch in two that is
+/// refused so.
+const TOO_MANY: Refusal = refusal(
+    ErrorCode::MessageTooLarge,
+    "a compacted topic takes at most 1048576 records in a batch",
+);
+const _: () = assert!(COMPACTED_BATCH_RECORDS_MAX == 1_048_576);
 
 const KEYLESS: &str = "a compacted topic does not take a record without a key";
 

@@ -3,9 +3,9 @@ use std::io::Write as _;
 
 use broker_log::sim_disk::{FileName, SimDisk};
 use broker_log::{
-    CompactJob, CompactPolicy, Extent, ExtentRead, FileNo, FirstBatch, Job, JobDone, Made, Pace,
-    PartitionKey, Proceed, RunEntry, RunFlags, SealJob, SlotNo, TopicNo, UnitMeta, UnitNo, UnitRun,
-    setsum_of_batch,
+    Ages, CompactJob, CompactPolicy, Extent, ExtentRead, FileNo, FirstBatch, Job, JobDone, Made,
+    Pace, PartitionKey, Proceed, RunEntry, RunFlags, SealJob, SlotNo, TopicNo, UnitMeta, UnitNo,
+    UnitRun, setsum_of_batch,
 };
 use wire::ids::{Partition, ProducerId};
 use wire::offset::LeaderEpoch;
@@ -119,6 +119,7 @@ fn compact(disk: &mut SimDisk, made: &Made, now: UnixMs, cleaned: Offset) -> Job
             max_lag_ms: 0,
             delete_retention_ms: 1_000,
         },
+        ages: Ages::Forgotten,
         now,
         first_unit: UnitNo(cleaned.0.unsigned_abs() + 1),
     };

@@ -228,7 +228,7 @@ impl CheckpointIndex {
     }
 }
 
-fn index_len(sections: usize) -> usize {
+pub(super) fn index_len(sections: usize) -> usize {
     CHECKPOINT_HEADER_BYTES + sections * ENTRY_BYTES
 }
 

@@ -8,7 +8,7 @@ use crate::ids::{PartitionKey, Shard};
 const HEAD_BYTES: usize = 8;
 
 /// A shard's section while it is made.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct ShardPart {
     /// What is known of each partition.
     pub(super) partitions: Table,
@@ -17,6 +17,11 @@ pub(super) struct ShardPart {
 }
 
 impl ShardPart {
+    /// The section's length.
+    pub(super) fn len(&self) -> usize {
+        HEAD_BYTES + self.partitions.bytes.len() + self.groups.bytes.len()
+    }
+
     /// The section in parts, one behind the other; `None` if there are too many partitions for it.
     pub(super) fn finish(self) -> Option<[Vec<u8>; 3]> {
         let mut head = [0; HEAD_BYTES];
@@ -27,7 +32,7 @@ impl ShardPart {
 }
 
 /// Entries of different lengths, one for each of some partitions.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Table {
     bytes: Vec<u8>,
     /// Where the entry of each partition begins.

@@ -47,6 +47,11 @@ pub(super) fn encode(head: &CheckpointHead) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// The section's length.
+pub(super) fn len(head: &CheckpointHead) -> usize {
+    HEAD_BYTES + head.units.len() * UNIT_BYTES + head.unsealed.len() * UNSEALED_BYTES
+}
+
 pub(super) fn decode(bytes: &[u8]) -> Result<Units, CheckpointErrorKind> {
     let short = CheckpointErrorKind::Inconsistent("the list of units has another length");
     let mut cursor = Cursor::new(bytes);

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use super::error::SectionTooLarge;
-use super::header::{CheckpointIndex, SECTION_BYTES_MAX, Section, SectionKind, crc32c_of};
+use super::header::{
+    CheckpointIndex, SECTION_BYTES_MAX, Section, SectionKind, crc32c_of, index_len,
+};
 use super::shard::ShardPart;
 use super::{CheckpointHead, PartitionState, ProducerState, partition, producers, units};
 use crate::ids::{PartitionKey, SHARDS, Shard};
@@ -12,11 +14,12 @@ use crate::ids::{PartitionKey, SHARDS, Shard};
 /// [`CheckpointWriter::partition`] for every partition and [`CheckpointWriter::finish`] when that slot is durable.
 ///
 /// It runs on the engine's task, so it copies each state once and sorts nothing that comes in order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CheckpointWriter {
     /// One for each shard.
     shards: Vec<ShardPart>,
     too_large: Option<SectionTooLarge>,
+    section_bytes_max: u32,
 }
 
 impl Default for CheckpointWriter {
@@ -29,8 +32,13 @@ impl CheckpointWriter {
     /// A checkpoint without a partition.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_section_bytes_max(SECTION_BYTES_MAX)
+    }
+
+    /// One whose sections are no longer than this.
+    pub(crate) fn with_section_bytes_max(section_bytes_max: u32) -> Self {
         let shards = (0..SHARDS).map(|_| ShardPart::default()).collect();
-        Self { shards, too_large: None }
+        Self { shards, too_large: None, section_bytes_max }
     }
 
     /// Adds the producers of a partition, sorted by id; once for each partition. A partition that is not added later takes
@@ -54,6 +62,15 @@ impl CheckpointWriter {
         }
     }
 
+    /// Bytes of the checkpoint as it is by now.
+    #[must_use]
+    pub fn len(&self, head: &CheckpointHead) -> u64 {
+        let shards = self.shards.iter().filter(|part| !part.partitions.is_empty());
+        let (count, bytes) =
+            shards.fold((0, 0), |(count, bytes), part| (count + 1, bytes + part.len()));
+        (index_len(1 + count) + units::len(head) + bytes) as u64
+    }
+
     /// The checkpoint's bytes in parts, one behind the other.
     ///
     /// # Errors
@@ -71,16 +88,17 @@ impl CheckpointWriter {
         let units = units::encode(head).ok_or(SectionTooLarge::Units)?;
         let mut parts = vec![Bytes::new()];
         let mut sections = Vec::new();
-        let section = add_section(SectionKind::Units, vec![units], &mut parts);
+        let mut add =
+            |kind, section| add_section((kind, section), self.section_bytes_max, &mut parts);
+        let section = add(SectionKind::Units, vec![units]);
         sections.push(section.ok_or(SectionTooLarge::Units)?);
         for (number, part) in (0..SHARDS).zip(self.shards) {
             if part.partitions.is_empty() {
                 continue;
             }
             let shard = Shard(number);
-            let section = part
-                .finish()
-                .and_then(|section| add_section(SectionKind::Shard(shard), section, &mut parts));
+            let section =
+                part.finish().and_then(|section| add(SectionKind::Shard(shard), section.into()));
             sections.push(section.ok_or(SectionTooLarge::Shard(shard))?);
         }
         let index = CheckpointIndex {
@@ -98,21 +116,21 @@ impl CheckpointWriter {
 
 /// Adds a section's bytes to `parts`; `None` if they are too many for one. Where it lies, the directory says.
 fn add_section(
-    kind: SectionKind,
-    section: impl IntoIterator<Item = Vec<u8>>,
+    (kind, section): (SectionKind, Vec<Vec<u8>>),
+    bytes_max: u32,
     parts: &mut Vec<Bytes>,
 ) -> Option<Section> {
     let first = parts.len();
     parts.extend(section.into_iter().map(Bytes::from));
     let section = &parts[first..];
-    let len = section_len(section.iter().map(Bytes::len).sum())?;
+    let len = section_len(section.iter().map(Bytes::len).sum(), bytes_max)?;
     let crc = crc32c_of(section.iter().map(|part| &part[..]));
     Some(Section { kind, pos: 0, len, crc })
 }
 
-/// A section's length as the directory has it; `None` beyond [`SECTION_BYTES_MAX`].
-fn section_len(bytes: usize) -> Option<u32> {
-    u32::try_from(bytes).ok().filter(|bytes| *bytes <= SECTION_BYTES_MAX)
+/// A section's length as the directory has it; `None` beyond `bytes_max`.
+fn section_len(bytes: usize, bytes_max: u32) -> Option<u32> {
+    u32::try_from(bytes).ok().filter(|bytes| *bytes <= bytes_max)
 }
 
 #[cfg(test)]
@@ -122,7 +140,7 @@ mod tests {
     #[test]
     fn a_section_has_a_limit() {
         let most = SECTION_BYTES_MAX as usize;
-        assert_eq!(section_len(most), Some(SECTION_BYTES_MAX));
-        assert_eq!(section_len(most + 1), None);
+        assert_eq!(section_len(most, SECTION_BYTES_MAX), Some(SECTION_BYTES_MAX));
+        assert_eq!(section_len(most + 1, SECTION_BYTES_MAX), None);
     }
 }

@@ -13,16 +13,19 @@ use crate::slot::SLOT_BYTES_MAX;
 /// A batch: its header, and its bytes, whose CRC is right.
 pub(crate) type Batch<'a> = (&'a RecordBatchHeader, &'a [u8]);
 
-/// The keys of a batch's records from `from` on, with their offsets; none if it is a batch that supersedes nothing.
+/// The keys of a batch's records from `from` on, with their offsets.
+///
+/// # Errors
+/// [`Unreadable`]: it supersedes nothing.
 pub(crate) fn survey_batch(
     records: &dyn RecordRewriter,
     batch: Batch<'_>,
     from: Offset,
     seen: &mut Vec<(KeyHash, Offset)>,
-) {
+) -> Result<(), Unreadable> {
     seen.clear();
     if batch.0.is_control() {
-        return;
+        return Ok(());
     }
     let walked = walk(records, batch, &mut |record| {
         if let Some(key) = record.key
@@ -35,6 +38,7 @@ pub(crate) fn survey_batch(
     if walked.is_err() {
         seen.clear();
     }
+    walked
 }
 
 /// The part of a partition that is sifted, and when.
@@ -46,6 +50,9 @@ pub(crate) struct Bounds {
     pub(crate) surveyed: Offset,
     /// Records from here on were not surveyed, and stay.
     pub(crate) cleaned: Offset,
+    /// Where the first batch begins that the survey could not read, if there is one. Its keys may not be in the map, so a
+    /// tombstone in it, which can perhaps be read by now, has not taken the older values with it.
+    pub(crate) unread: Option<Offset>,
     /// The last offset of the last batch.
     pub(crate) last: Offset,
     /// The time.
@@ -109,6 +116,9 @@ impl<'a> Sieve<'a> {
         }
         if header.base_offset >= self.bounds.cleaned || header.is_control() {
             return Sifted::Kept;
+        }
+        if self.bounds.unread.is_some_and(|unread| unread <= header.base_offset) {
+            self.pass_unread();
         }
         let Ok(tombstones) = self.decide(batch) else {
             self.pass_unread();

@@ -10,27 +10,32 @@ pub(crate) fn run<S>(job: CheckpointJob, store: &mut S) -> JobDone
 where
     S: CheckpointStore<Error: Display>,
 {
-    if let Err(error) = store.put_checkpoint(job.id, &job.parts) {
-        return JobDone::Failed {
-            lane: Lane::Housekeeping,
-            doing: "store a checkpoint",
-            error: error.to_string(),
-        };
+    let id = job.head.id;
+    let parts = job.writer.finish(&job.head).map_err(|error| error.to_string());
+    let stored =
+        parts.and_then(|parts| store.put_checkpoint(id, &parts).map_err(|error| error.to_string()));
+    if let Err(error) = stored {
+        return JobDone::Failed { lane: Lane::Housekeeping, doing: "storing a checkpoint", error };
     }
     for id in job.replaces {
         // The new one is durable and counts, whatever becomes of the old one: left over, it is one more that a start
         // would take only if both newer ones were damaged.
         let _ = store.remove_checkpoint(id);
     }
-    JobDone::Checkpointed(job.id)
+    JobDone::Checkpointed(id)
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use wire::ids::Incarnation;
+    use wire::ids::{Incarnation, Partition};
+    use wire::offset::{LeaderEpoch, Offset};
 
     use super::*;
+    use crate::checkpoint::{
+        Checkpoint, CheckpointHead, CheckpointWriter, PartitionState, ReplayFrom,
+    };
+    use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo, UnitNo};
     use crate::store::CheckpointId;
 
     /// Notes what is asked of it, and fails where it is told to.
@@ -59,7 +64,8 @@ mod tests {
         }
 
         fn put_checkpoint(&mut self, id: CheckpointId, parts: &[Bytes]) -> Result<(), String> {
-            assert_eq!(parts.concat(), b"whole");
+            let stored = Checkpoint::decode(&parts.concat()).unwrap();
+            assert_eq!((stored.head.id, stored.partitions.len()), (id, 1));
             self.note("put", id)
         }
 
@@ -72,10 +78,37 @@ mod tests {
         CheckpointId { incarnation: Incarnation([1; 16]), n }
     }
 
+    fn head() -> CheckpointHead {
+        CheckpointHead {
+            id: id(9),
+            replay: ReplayFrom {
+                incarnation: id(9).incarnation,
+                leader_epoch: LeaderEpoch(0),
+                slot_no: SlotNo(1),
+                prev_crc: 0,
+                file_no: FileNo(0),
+                pos: 8192,
+            },
+            gc_slot: SlotNo(0),
+            next_unit: UnitNo(0),
+            next_topic: TopicNo(2),
+            units: Vec::new(),
+            unsealed: Vec::new(),
+        }
+    }
+
     fn run_on(fails_at: Option<(&'static str, u64)>) -> (JobDone, Vec<(&'static str, u64)>) {
+        run_with(CheckpointWriter::new(), fails_at)
+    }
+
+    fn run_with(
+        mut writer: CheckpointWriter,
+        fails_at: Option<(&'static str, u64)>,
+    ) -> (JobDone, Vec<(&'static str, u64)>) {
         let mut store = Notes { fails_at, ..Notes::default() };
-        let parts = vec![Bytes::from_static(b"wh"), Bytes::from_static(b"ole")];
-        let job = CheckpointJob { id: id(9), parts, replaces: vec![id(6), id(7)] };
+        let key = PartitionKey { topic_no: TopicNo(1), partition: Partition(0) };
+        writer.partition(&PartitionState { next: Offset(1), ..PartitionState::empty(key) });
+        let job = CheckpointJob { head: head(), writer, replaces: vec![id(6), id(7)] };
         (run(job, &mut store), store.calls)
     }
 
@@ -93,6 +126,16 @@ mod tests {
             if *lane == Lane::Housekeeping && error == "no space");
         assert!(failed, "{done:?}");
         assert_eq!(calls, [("put", 9)]);
+    }
+
+    #[test]
+    fn what_does_not_fit_a_checkpoint_fails_and_replaces_nothing() {
+        for (bytes, fits) in [(72, true), (71, false)] {
+            let (done, calls) = run_with(CheckpointWriter::with_section_bytes_max(bytes), None);
+            let failed = matches!(&done, JobDone::Failed { error, .. } if error.contains("shard"));
+            assert_eq!(failed, !fits, "{done:?}");
+            assert_eq!(calls.is_empty(), !fits);
+        }
     }
 
     #[test]

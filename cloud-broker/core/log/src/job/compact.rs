@@ -5,20 +5,22 @@
 
 mod runs;
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use wire::offset::Offset;
 use wire::record_batch::RecordBatchHeader;
 
-use super::{CompactJob, Damage, JobDone, Lane, Made, Pace, Proceed};
+use super::{Ages, CompactJob, Damage, JobDone, Lane, Made, Pace, Proceed};
 use crate::compaction::{
-    Bounds, COMPACTION_MAP_BYTES, KeyMap, Mapped, RecordRewriter, Sieve, Sifted, survey_batch,
+    Bounds, COMPACTION_MAP_BYTES, KeyHash, KeyMap, Mapped, RecordRewriter, Sieve, Sifted,
+    survey_batch,
 };
 use crate::extent::Extent;
 use crate::store::UnitStore;
 use crate::unit::{
-    AfterGap, EXTENT_SPAN_MS, Home, Origin, ReadFailed, UnitKind, UnitMeta, UnitsOut, Walk,
-    WalkedBatch, WriteFailed,
+    AfterGap, EXTENT_SPAN_MS, Home, Origin, ReadFailed, UnitError, UnitKind, UnitMeta, UnitTable,
+    UnitsOut, Walk, WalkedBatch, WriteFailed,
 };
 use runs::{Run, Runs};
 
@@ -119,16 +121,63 @@ struct Pass<'a, S: UnitStore> {
     damaged: Vec<Damage>,
 }
 
+/// What the dirty part holds.
+struct Survey {
+    keys: KeyMap,
+    /// The offset behind it.
+    cleaned: Offset,
+    /// Where the first batch begins that cannot be read, if there is one.
+    unread: Option<Offset>,
+}
+
+/// There is no room for the key of this record, of this batch.
+struct Full {
+    batch: Offset,
+    record: Offset,
+}
+
+impl Survey {
+    /// Adds the keys of a run's records from `cleaned` on, if there is room for all.
+    fn add_run(
+        &mut self,
+        records: &dyn RecordRewriter,
+        run: &Run,
+        seen: &mut Vec<(KeyHash, Offset)>,
+    ) -> Option<Full> {
+        let Ok(batches) = run.batches() else {
+            self.unread.get_or_insert(run.entry.base_offset);
+            return None;
+        };
+        for batch in &batches {
+            let (header, bytes) = (&batch.header, &run.bytes[batch.range.clone()]);
+            let is_read = batch.is_intact(&run.bytes)
+                && survey_batch(records, (header, bytes), self.cleaned, seen).is_ok();
+            if !is_read {
+                self.unread.get_or_insert(header.base_offset);
+                continue;
+            }
+            for (hash, offset) in seen.iter() {
+                if self.keys.insert(*hash, *offset) == Mapped::Full {
+                    return Some(Full { batch: header.base_offset, record: *offset });
+                }
+            }
+        }
+        None
+    }
+}
+
 impl<S: UnitStore> Pass<'_, S> {
     fn run(&mut self) -> Result<JobDone, GivenUp<S::Error>> {
         let job = self.job;
-        let (keys, cleaned) = self.survey()?;
+        self.check_tables()?;
+        let Survey { keys, cleaned, unread } = self.survey()?;
         let inputs = job.extents.iter().take_while(|(extent, _)| extent.base < cleaned);
         let inputs: Vec<(Extent, UnitMeta)> = inputs.copied().collect();
         let bounds = Bounds {
             log_start: job.log_start,
             surveyed: job.cleaned,
             cleaned,
+            unread,
             last: inputs.last().map_or(cleaned, |(extent, _)| extent.last),
             now: job.now,
             delete_retention_ms: job.policy.delete_retention_ms,
@@ -145,9 +194,30 @@ impl<S: UnitStore> Pass<'_, S> {
         })
     }
 
-    /// The keys of the dirty part, up to the first batch for which there is no room or that is too young, and the offset
-    /// where that is. Of a batch that is too large for any pass, as many keys as there is room for.
-    fn survey(&mut self) -> Result<(KeyMap, Offset), GivenUp<S::Error>> {
+    /// What a damaged entry says of a run must not be written down again, under a checksum that is right.
+    fn check_tables(&mut self) -> Result<(), GivenUp<S::Error>> {
+        let key = self.job.key;
+        let mut checked = BTreeSet::new();
+        for (extent, unit) in &self.job.extents {
+            if !checked.insert(unit.id) {
+                continue;
+            }
+            let read = UnitTable::read_shard(self.store, unit, key.shard(), |_, _| ());
+            let (from, to) = match read {
+                Ok(()) => continue,
+                Err(UnitError::Damaged { from, to, .. }) => (from, to),
+                Err(UnitError::Source(error)) => return Err(ReadFailed::Source(error).into()),
+                Err(UnitError::Version { .. }) => (0, unit.len),
+            };
+            let (unit, base, last) = (unit.id, extent.base, extent.last);
+            return Err(ReadFailed::Damaged(Damage { unit, from, to, key, base, last }).into());
+        }
+        Ok(())
+    }
+
+    /// The keys of the dirty part, up to the first batch for which there is no room or that is too young. Of a batch that is
+    /// too large for any pass, as many keys as there is room for.
+    fn survey(&mut self) -> Result<Survey, GivenUp<S::Error>> {
         let job = self.job;
         let begin = job.cleaned.max(job.log_start);
         let dirty = job.extents.iter().skip_while(|(extent, _)| extent.last < begin);
@@ -158,29 +228,21 @@ impl<S: UnitStore> Pass<'_, S> {
         let records = |extent: &Extent| extent.last.0.abs_diff(extent.base.0).saturating_add(1);
         let most_keys = dirty.clone().map(|(extent, _)| records(extent));
         let most_keys = most_keys.fold(0, u64::saturating_add);
-        let mut keys = KeyMap::new(most_keys, self.limits.map_bytes);
-        let (mut seen, mut from) = (Vec::new(), begin);
+        let keys = KeyMap::new(most_keys, self.limits.map_bytes);
+        let mut survey = Survey { keys, cleaned: begin, unread: None };
+        let mut seen = Vec::new();
         for (extent, unit) in dirty {
-            let mut runs = Runs::new(job.key, *extent, *unit, from);
+            let mut runs = Runs::new(job.key, *extent, *unit, survey.cleaned);
             while let Some(run) = runs.next(self.store)? {
                 self.pace_read(run.bytes.len())?;
-                let Ok(batches) = run.batches() else {
-                    continue;
-                };
-                for batch in batches.iter().filter(|batch| batch.is_intact(&run.bytes)) {
-                    let bytes = &run.bytes[batch.range.clone()];
-                    survey_batch(self.records, (&batch.header, bytes), from, &mut seen);
-                    for (hash, offset) in &seen {
-                        if keys.insert(*hash, *offset) == Mapped::Full {
-                            let base = batch.header.base_offset;
-                            return Ok((keys, if base > begin { base } else { *offset }));
-                        }
-                    }
+                if let Some(full) = survey.add_run(self.records, &run, &mut seen) {
+                    survey.cleaned = if full.batch > begin { full.batch } else { full.record };
+                    return Ok(survey);
                 }
             }
-            from = extent.last.plus(1);
+            survey.cleaned = extent.last.plus(1);
         }
-        Ok((keys, from))
+        Ok(survey)
     }
 
     /// Writes what stays of the inputs.
@@ -191,13 +253,12 @@ impl<S: UnitStore> Pass<'_, S> {
     ) -> Result<Made, GivenUp<S::Error>> {
         let job = self.job;
         self.out.begin_partition(Home::Own(UnitKind::Compacted), self.pace)?;
-        let mut first_append = None;
+        let mut span = None;
         for (extent, unit) in inputs {
-            let appended = extent.max_append_ms.0;
-            let first = *first_append.get_or_insert(appended);
-            if appended.saturating_sub(first) >= self.limits.extent_span_ms {
+            let next = extent.max_append_ms.0.div_euclid(self.limits.extent_span_ms);
+            let is_another = span.replace(next).is_some_and(|span: i64| span != next);
+            if is_another && job.ages == Ages::Kept {
                 self.out.end_extent()?;
-                first_append = Some(appended);
             }
             let origin = Origin {
                 key: job.key,

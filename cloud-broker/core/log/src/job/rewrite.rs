@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use wire::offset::Offset;
-use wire::time::UnixMs;
 
 use super::{Damage, JobDone, Lane, LiveExtent, Made, Pace, RewriteJob};
 use crate::ids::{PartitionKey, UnitId};
@@ -108,8 +107,8 @@ struct At {
     key: PartitionKey,
     /// The extent, in the job's list.
     live: usize,
-    /// Append time of the first that went to the present extent of the unit that is being made.
-    since: UnixMs,
+    /// In which span of time its latest append lies.
+    span: i64,
 }
 
 struct Copy<'a, S: UnitStore> {
@@ -287,19 +286,18 @@ impl<'a, S: UnitStore> Copy<'a, S> {
         let slots = (unit.first_slot, unit.end_slot);
         let append_ms = live.extent.max_append_ms;
         let at = self.at.filter(|at| at.key == live.key);
-        let mut since = at.map_or(append_ms, |at| at.since);
+        let span = append_ms.0.div_euclid(EXTENT_SPAN_MS);
         if at.is_none() {
             let of_key = self.job.live[index..].iter().take_while(|other| other.key == live.key);
             let bytes: u64 = of_key.map(|other| other.extent.bytes).sum();
             let is_big = bytes >= self.job.own_unit_bytes;
             let home = if is_big { Home::Own(UnitKind::OnePartition) } else { Home::Shared };
             self.out.begin_partition(home, self.pace)?;
-        } else if append_ms.0.saturating_sub(since.0) >= EXTENT_SPAN_MS {
+        } else if at.is_some_and(|at| at.span != span) {
             self.out.end_extent()?;
-            since = append_ms;
         }
         let is_same = at.is_some_and(|at| at.live == index);
-        self.at = Some(At { key: live.key, live: index, since });
+        self.at = Some(At { key: live.key, live: index, span });
         // Within an extent, a gap is one that compaction left.
         let after_gap = if is_same { AfterGap::SameExtent } else { AfterGap::NewExtent };
         Ok(Origin { key: live.key, append_ms, slots, after_gap })

@@ -185,7 +185,7 @@ impl Log {
             bytes,
             uplink,
         };
-        let slot_no = self.staging.push_batch(now, batch);
+        let slot_no = self.staging.push_batch(self.append_clock.stamp(now), batch);
         Ok(Appended { base_offset, slot_no })
     }
 }

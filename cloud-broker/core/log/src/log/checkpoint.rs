@@ -2,24 +2,18 @@
 //!
 //! A checkpoint says exactly what the log knew at the end of one slot. Only the idempotent producers' state runs ahead of
 //! what is durable; so the slot is chosen, and theirs is written down, when it is the last that anything was staged for. The
-//! rest is written down between the moment when that slot is durable and the one when the next is: after the answers that
-//! have waited for it, which are not to wait longer.
+//! rest is written down as it is when that slot is durable ([`super::building`]).
 
 use std::collections::BTreeSet;
 
-use wire::ids::Incarnation;
 use wire::time::MonoMs;
 
-use super::durable::LastSlot;
+use super::building::Building;
 use super::{Log, Now};
 use crate::catalog::Kept;
-use crate::checkpoint::{
-    CheckpointHead, CheckpointWriter, PartitionState, ReplayFrom, SectionTooLarge,
-};
-use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo};
+use crate::checkpoint::CheckpointWriter;
+use crate::ids::{FileNo, PartitionKey, SlotNo};
 use crate::job::CheckpointJob;
-use crate::mutant::{self, Mutant};
-use crate::partition::PartitionLog;
 use crate::settings::CHECKPOINT_FACTOR;
 use crate::store::CheckpointId;
 
@@ -45,27 +39,28 @@ pub(crate) struct FoundCheckpoints {
 /// The checkpoints that there are, and the one that is being made.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoints {
-    found: FoundCheckpoints,
-    last_n: u64,
+    pub(super) found: FoundCheckpoints,
+    pub(super) last_n: u64,
     asked: bool,
-    begun: Option<Begun>,
-    built: Option<(Stored, CheckpointJob)>,
+    pub(super) begun: Option<Begun>,
+    pub(super) building: Option<Building>,
+    pub(super) built: Option<(Stored, CheckpointJob)>,
     storing: Option<(Stored, u64)>,
     /// Bytes written to the WAL behind the slot that the last one covers.
-    wal_bytes: u64,
+    pub(super) wal_bytes: u64,
     begun_at: Option<MonoMs>,
     stored_at: Option<MonoMs>,
     /// Partitions whose log start has moved, which the next checkpoint to be built will have.
-    moved: BTreeSet<PartitionKey>,
+    pub(super) moved: BTreeSet<PartitionKey>,
     /// The same for the one that is built and not stored.
-    moved_in_built: BTreeSet<PartitionKey>,
+    pub(super) moved_in_built: BTreeSet<PartitionKey>,
 }
 
 /// The slot is chosen, the producers' state is written down.
 #[derive(Debug)]
-struct Begun {
-    through: SlotNo,
-    writer: CheckpointWriter,
+pub(super) struct Begun {
+    pub(super) through: SlotNo,
+    pub(super) writer: CheckpointWriter,
 }
 
 impl Checkpoints {
@@ -86,7 +81,12 @@ impl Checkpoints {
     }
 
     fn is_under_way(&self) -> bool {
-        self.begun.is_some() || self.built.is_some() || self.storing.is_some()
+        let is_made = self.begun.is_some() || self.building.is_some();
+        is_made || self.built.is_some() || self.storing.is_some()
+    }
+
+    pub(super) fn is_building(&self) -> bool {
+        self.building.is_some()
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -119,8 +119,8 @@ impl Checkpoints {
         self.moved.insert(key);
     }
 
-    /// The checkpoint that makes the partition's log start durable, if it is not. The one that is built has number
-    /// `last_n`; one that is begun will have the next.
+    /// The checkpoint that makes the partition's log start durable, if it is not. The one that is built, or about to be, has
+    /// number `last_n`; one that is begun will have the next.
     pub(super) fn for_log_start(&self, key: PartitionKey) -> Option<u64> {
         if self.moved.contains(&key) {
             Some(self.last_n + 1)
@@ -136,8 +136,7 @@ impl Checkpoints {
 
     pub(super) fn take_built(&mut self) -> Option<CheckpointJob> {
         let (stored, job) = self.built.take()?;
-        let bytes = job.parts.iter().map(|part| part.len() as u64).sum();
-        self.storing = Some((stored, bytes));
+        self.storing = Some((stored, job.writer.len(&job.head)));
         Some(job)
     }
 
@@ -196,6 +195,7 @@ impl Log {
         checkpoints.begun_at = Some(now.mono);
         checkpoints.begun = Some(Begun { through, writer });
         self.build_checkpoint_if_durable();
+        self.go_on_building();
     }
 
     fn is_checkpoint_due(&self, now: Now) -> bool {
@@ -209,109 +209,5 @@ impl Log {
         let rest = self.settings.space_checkpoint_ms;
         let is_rested = checkpoints.begun_at.is_none_or(|at| now.mono - at >= rest);
         is_rested && self.catalog.waits_for_checkpoint(checkpoints.kept(), self.last_slot.file_no)
-    }
-
-    /// If the slot that the begun checkpoint covers is durable: everything else is written down, as it is now. To be called
-    /// before the next slot changes anything.
-    pub(super) fn build_checkpoint_if_durable(&mut self) {
-        let through = self.durable_through;
-        let checkpoints = &mut self.jobs.checkpoints;
-        let Some(Begun { through, writer }) = checkpoints.begun.take_if(|begun| {
-            Some(begun.through) <= through || mutant::is(Mutant::CheckpointNotDurable)
-        }) else {
-            return;
-        };
-        let writer = if mutant::is(Mutant::ProducersAhead) {
-            let mut writer = CheckpointWriter::new();
-            self.producers.export(&mut writer);
-            writer
-        } else {
-            writer
-        };
-        checkpoints.last_n += 1;
-        let id = CheckpointId { incarnation: self.incarnation, n: checkpoints.last_n };
-        let Ok((stored, parts)) = self.lay_out(id, through, writer) else {
-            // The log has outgrown the format. It goes on as it is, and a start replays more.
-            self.jobs.checkpoints.wal_bytes = 0;
-            return;
-        };
-        self.catalog.named_by(id.n);
-        let checkpoints = &mut self.jobs.checkpoints;
-        let newest = checkpoints.found.stored.last().map(|stored| stored.id);
-        let all = checkpoints.found.stored.iter().map(|stored| stored.id);
-        let all = all.chain(checkpoints.found.others.iter().copied());
-        let replaces = all.filter(|id| Some(*id) != newest).collect();
-        checkpoints.wal_bytes = 0;
-        checkpoints.moved_in_built = std::mem::take(&mut checkpoints.moved);
-        checkpoints.built = Some((stored, CheckpointJob { id, parts, replaces }));
-    }
-
-    fn lay_out(
-        &self,
-        id: CheckpointId,
-        through: SlotNo,
-        mut writer: CheckpointWriter,
-    ) -> Result<(Stored, Vec<bytes::Bytes>), SectionTooLarge> {
-        let mut state = PartitionState::empty(PartitionKey::all_of(TopicNo(0)).0);
-        for (key, partition) in &self.partitions {
-            if self.write_state(*key, partition, &mut state) {
-                writer.partition(&state);
-            }
-        }
-        let LastSlot { file_no, end, crc } = self.last_slot;
-        let stored = Stored { id, replay_file: file_no, replay_slot: through.next() };
-        let head = CheckpointHead {
-            id,
-            replay: ReplayFrom {
-                incarnation: self.incarnation,
-                leader_epoch: self.leader_epoch,
-                slot_no: through.next(),
-                prev_crc: crc,
-                file_no,
-                pos: end,
-            },
-            gc_slot: self.gc_slot(id.incarnation).unwrap_or(stored.replay_slot),
-            next_unit: self.catalog.next_unit,
-            next_topic: self.next_topic_no,
-            units: self.catalog.units().map(|unit| unit.meta).collect(),
-            unsealed: self.catalog.files.iter().map(|file| file.file).collect(),
-        };
-        Ok((stored, writer.finish(&head)?))
-    }
-
-    /// What the checkpoint needs that is kept beside the one that is made; nothing of another incarnation's chain is counted
-    /// in slots.
-    fn gc_slot(&self, incarnation: Incarnation) -> Option<SlotNo> {
-        let newest = self.jobs.checkpoints.found.stored.last()?;
-        let is_ours = newest.id.incarnation == incarnation;
-        Some(if is_ours { newest.replay_slot } else { SlotNo(0) })
-    }
-
-    /// Writes down where a partition stands, in the place of the one before: there may be many. `false` if there is nothing to
-    /// say of it.
-    fn write_state(
-        &self,
-        key: PartitionKey,
-        partition: &PartitionLog,
-        state: &mut PartitionState,
-    ) -> bool {
-        let offsets = partition.offsets();
-        state.key = key;
-        state.log_start = offsets.log_start;
-        state.next = offsets.high_watermark;
-        state.cleaned = partition.cleaned;
-        state.next_horizon = partition.next_horizon;
-        state.epochs.clear();
-        state.epochs.extend_from_slice(partition.epochs());
-        state.extents.clear();
-        state.extents.extend_from_slice(partition.extents());
-        state.runs.clear();
-        let runs = partition.runs().iter().map(|run| (run.file_no, run.to_unit_run(key)));
-        state.runs.extend(runs);
-        state.streams.clear();
-        if !mutant::is(Mutant::StreamsNotInCheckpoint) {
-            state.streams.extend(self.streams.durable_of(key));
-        }
-        state.next.0 > 0 || !state.streams.is_empty()
     }
 }

@@ -100,6 +100,7 @@ impl Log {
             .expect("only the slot in flight can become durable");
         // A checkpoint that covers the slot before this one has to know nothing of this one.
         self.build_checkpoint_if_durable();
+        self.keep_all_for_checkpoint(&slot.encoded.runs);
         self.maintenance.slot_durable(!slot.encoded.runs.is_empty());
         let slots_end = u64::from(slot.pos) + slot.encoded.bytes.len() as u64;
         let file = (slot.file_no, self.place.size_of(slot.file_no));

@@ -65,7 +65,9 @@ impl Log {
         }
         self.check_room(batch.len())?;
         let appended = self.stage(now, key, &header, batch, None)?;
-        self.producers.note(now, &produced, appended.base_offset);
+        // As recovery finds it.
+        let stamp = self.append_clock.last().unwrap_or(now);
+        self.producers.note(stamp, &produced, appended.base_offset);
         Ok(IdempotentOutcome::Appended(appended))
     }
 }

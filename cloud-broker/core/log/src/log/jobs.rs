@@ -7,9 +7,10 @@ use wire::time::MonoMs;
 use super::checkpoint::Checkpoints;
 use super::compact::Compaction;
 use super::rewrite::Rewriting;
+use super::seal::{Collecting, TakingIn};
 use super::{Log, Now};
 use crate::ids::{FileNo, PartitionKey, UnitId};
-use crate::job::{Damage, FreeJob, Job, JobDone, Lane, Made, SealJob};
+use crate::job::{Damage, FreeJob, Job, JobDone, Lane, SealJob};
 use crate::store::CheckpointId;
 
 /// Units that one job gives back.
@@ -43,25 +44,30 @@ pub struct Applied {
 /// What runs, and what decides about the next.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    housekeeping: LaneState<Housekeeping>,
+    pub(super) housekeeping: LaneState<Housekeeping>,
     compaction: LaneState<Compacting>,
     pub(super) checkpoints: Checkpoints,
     /// Something has changed since it was last found that there is nothing to rewrite.
     pub(super) may_rewrite: bool,
     /// The same for giving space back.
-    may_free: bool,
+    pub(super) may_free: bool,
     /// The oldest file could not be sealed: it is tried again when nothing else is to be done.
-    seal_failed: bool,
-    /// The same for rewriting.
-    rewrite_failed: bool,
+    pub(super) seal_failed: bool,
+    /// What the lane of long jobs did last was to rewrite, so that compaction comes next: neither waits for the other to have
+    /// nothing left to do.
+    has_rewritten: bool,
+    /// The runs of the oldest file, before it is sealed.
+    pub(super) collecting: Option<Collecting>,
+    /// A file that was sealed. Its lane is taken until all partitions know.
+    pub(super) taking_in: Option<TakingIn>,
     pub(super) compaction_tick: Compaction,
     /// Partitions that could not be compacted, and until when they are left alone.
     pub(super) unable: BTreeMap<PartitionKey, MonoMs>,
 }
 
 #[derive(Debug)]
-struct LaneState<T> {
-    running: Option<T>,
+pub(super) struct LaneState<T> {
+    pub(super) running: Option<T>,
     rests_until: MonoMs,
     failures: u32,
 }
@@ -84,14 +90,14 @@ impl<T> LaneState<T> {
         self.running = None;
     }
 
-    fn succeeded(&mut self) -> Option<T> {
+    pub(super) fn succeeded(&mut self) -> Option<T> {
         self.failures = 0;
         self.running.take()
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Housekeeping {
+pub(super) enum Housekeeping {
     Checkpoint,
     Free,
     Seal(FileNo),
@@ -115,6 +121,12 @@ impl Jobs {
         Self { checkpoints, may_rewrite: true, may_free: true, ..Self::default() }
     }
 
+    /// Whether something goes on in steps: call for the next one soon.
+    pub(super) fn goes_on(&self) -> bool {
+        let collects = self.collecting.as_ref().is_some_and(|collecting| !collecting.is_whole());
+        collects || self.taking_in.is_some() || self.checkpoints.is_building()
+    }
+
     /// Whether files get their footers, as far as is known.
     pub(super) fn can_seal(&self) -> bool {
         !self.seal_failed
@@ -136,6 +148,7 @@ impl Log {
         // Nothing is touched before this life has its OPEN: it might still turn out to be no life at all.
         self.durable_through?;
         self.build_checkpoint_if_durable();
+        self.go_on();
         self.begin_checkpoint_if_due(now);
         if self.jobs.housekeeping.is_free(now) {
             let planned = self.plan_housekeeping().or_else(|| {
@@ -148,14 +161,22 @@ impl Log {
                 return Some(job);
             }
         }
-        if !self.jobs.compaction.is_free(now) {
+        // What is being taken in is neither one thing nor the other.
+        if !self.jobs.compaction.is_free(now) || self.jobs.taking_in.is_some() {
             return None;
         }
-        if self.jobs.rewrite_failed {
+        if self.jobs.has_rewritten {
             self.begin_compaction(now).or_else(|| self.begin_rewrite(now))
         } else {
             self.begin_rewrite(now).or_else(|| self.begin_compaction(now))
         }
+    }
+
+    /// Does one step of whatever takes several.
+    pub(super) fn go_on(&mut self) {
+        self.go_on_taking_in(self.settings.step_entries);
+        self.go_on_collecting();
+        self.go_on_building();
     }
 
     fn begin_rewrite(&mut self, now: Now) -> Option<Job> {
@@ -163,6 +184,7 @@ impl Log {
         let rewriting = Rewriting::of(&job);
         self.catalog.set_busy(&rewriting.units, true);
         self.jobs.compaction.running = Some(Compacting::Rewrite(rewriting));
+        self.jobs.has_rewritten = true;
         Some(Job::Rewrite(job))
     }
 
@@ -172,13 +194,17 @@ impl Log {
         self.catalog.set_busy(&units, true);
         let compacted = Compacted { key: job.key, units };
         self.jobs.compaction.running = Some(Compacting::Compact(compacted));
+        self.jobs.has_rewritten = false;
         Some(Job::Compact(job))
     }
 
     /// A job has ended.
     pub fn job_done(&mut self, now: Now, done: JobDone) -> Applied {
         match done {
-            JobDone::Sealed(made) => self.sealed(&made),
+            JobDone::Sealed(made) => {
+                self.sealed(made);
+                Applied::default()
+            }
             JobDone::Checkpointed(id) => {
                 self.jobs.housekeeping.succeeded();
                 self.jobs.may_free = true;
@@ -197,8 +223,7 @@ impl Log {
                 let Some(Compacting::Rewrite(rewriting)) = running else {
                     return Applied::default();
                 };
-                self.jobs.rewrite_failed = false;
-                self.rewritten(&rewriting, &inputs, &made, damaged)
+                self.rewritten(now, &rewriting, &inputs, &made, damaged)
             }
             JobDone::Compacted { key, inputs, made, cleaned, next_horizon, damaged } => {
                 let Some(Compacting::Compact(running)) = self.jobs.compaction.succeeded() else {
@@ -246,7 +271,6 @@ impl Log {
                         self.catalog.set_busy(&rewriting.units, false);
                         self.catalog.skip_unit_numbers(rewriting.numbers_max);
                         self.jobs.may_rewrite = true;
-                        self.jobs.rewrite_failed = true;
                     }
                     None => {}
                 }
@@ -269,7 +293,7 @@ impl Log {
         if let Some(job) = self.plan_free() {
             return Some((Housekeeping::Free, Job::Free(job)));
         }
-        self.plan_seal().map(seal)
+        if self.jobs.can_seal() { None } else { self.plan_seal().map(seal) }
     }
 
     fn plan_free(&mut self) -> Option<FreeJob> {
@@ -281,63 +305,5 @@ impl Log {
         let units = self.catalog.take_freeable(&kept, UNITS_PER_FREE_MAX);
         self.jobs.may_free = !units.is_empty();
         self.jobs.may_free.then_some(FreeJob { units })
-    }
-
-    /// The oldest file without a footer, if it gets no more slots.
-    pub(super) fn sealable(&self) -> Option<FileNo> {
-        let file_no = self.catalog.files.front()?.file.file_no;
-        let is_written_to = self.place.is_open(file_no) || self.in_flight_file() == Some(file_no);
-        (!is_written_to).then_some(file_no)
-    }
-
-    /// The oldest file that gets no more slots. Those in which nobody can read anything need no footer.
-    fn plan_seal(&mut self) -> Option<SealJob> {
-        loop {
-            let file_no = self.sealable()?;
-            let file = self.catalog.files.front()?;
-            let mut keys = file.keys.clone();
-            keys.sort_unstable();
-            keys.dedup();
-            let mut runs = Vec::new();
-            for key in keys {
-                if let Some(partition) = self.partitions.get(&key) {
-                    runs.extend(partition.runs_in(file_no).map(|run| run.to_unit_run(key)));
-                }
-            }
-            if runs.is_empty() {
-                self.catalog.drop_file(file_no);
-                self.jobs.may_free = true;
-                continue;
-            }
-            return Some(SealJob {
-                file_no,
-                first_slot: file.file.first_slot,
-                end_slot: file.file.end_slot,
-                slots_end: file.file.slots_end,
-                size: file.file.size,
-                setsum: runs.iter().fold(0, |sum, run| sum.wrapping_add(run.setsum)),
-                runs,
-            });
-        }
-    }
-
-    fn sealed(&mut self, made: &Made) -> Applied {
-        let running = self.jobs.housekeeping.succeeded();
-        let (Some(Housekeeping::Seal(file_no)), [meta]) = (running, &made.units[..]) else {
-            return Applied::default();
-        };
-        self.jobs.seal_failed = false;
-        self.catalog.seal(file_no, *meta);
-        // They lie in the order of the file's table, so each partition's are together.
-        for extents in made.extents.chunk_by(|one, next| one.0 == next.0) {
-            if let Some(partition) = self.partitions.get_mut(&extents[0].0) {
-                let catalog = &mut self.catalog;
-                partition.seal(file_no, extents, |extent| catalog.extent_taken(extent));
-            }
-        }
-        // All of it may have been deleted meanwhile.
-        self.catalog.settle(meta.id);
-        self.jobs.look_again();
-        Applied::default()
     }
 }

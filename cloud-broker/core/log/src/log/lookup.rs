@@ -38,7 +38,7 @@ impl Log {
         let planner = self.planner(key)?;
         let mut extents = planner.partition.extents_from(from).iter();
         if let Some(extent) = extents.find(|extent| extent.max_timestamp >= timestamp) {
-            return planner.search(extent, from, SearchFor::AtLeast(timestamp));
+            return Some(planner.search(extent, from, SearchFor::AtLeast(timestamp)));
         }
         let mut runs = planner.partition.runs_from(from);
         let run = runs.find(|run| run.max_timestamp >= timestamp)?;
@@ -57,7 +57,7 @@ impl Log {
         let in_runs = runs().map(|run| run.max_timestamp).max();
         let greatest = in_extents.max(in_runs)?;
         if let Some(extent) = extents().find(|extent| extent.max_timestamp == greatest) {
-            return planner.search(extent, from, SearchFor::Greatest);
+            return Some(planner.search(extent, from, SearchFor::Greatest));
         }
         let run = runs().find(|run| run.max_timestamp == greatest)?;
         Some(planner.candidate(run, run.base.max(from)))

@@ -5,6 +5,7 @@ use wire::time::{MonoMs, UnixMs};
 
 use super::compact::Compaction;
 use super::{Log, Now};
+use crate::append_clock::AHEAD_MAX_MS;
 use crate::extent::Extent;
 use crate::ids::{PartitionKey, TopicNo};
 use crate::mutant::{self, Mutant};
@@ -107,12 +108,16 @@ impl Log {
     /// Does what time asks for; a bounded piece of it. Call it when [`Log::next_maintenance`] has come, then take jobs.
     pub fn maintain(&mut self, now: Now) {
         self.retention_clock.tick(now);
+        // So that it knows of time that goes by without appends.
+        self.append_clock.stamp(now.wall);
+        self.go_on();
         self.write_marker(now);
         let maintenance = &mut self.maintenance;
         if maintenance.at.is_none() && maintenance.round_at.is_none_or(|at| at <= now.mono) {
             maintenance.round_at = Some(now.mono + self.settings.maintenance_ms);
             maintenance.at = Some(PartitionKey::all_of(TopicNo(0)).0);
             self.roll_if_old(now);
+            self.producers.expire(self.retention_clock.now(now));
             self.jobs.look_again();
             // A round that is not over goes on: it comes no further than a piece with each call for jobs.
             if self.jobs.compaction_tick == Compaction::Over {
@@ -128,7 +133,7 @@ impl Log {
     #[must_use]
     pub fn next_maintenance(&self) -> Option<MonoMs> {
         let maintenance = &self.maintenance;
-        if maintenance.at.is_some() {
+        if maintenance.at.is_some() || self.jobs.goes_on() {
             return Some(MonoMs(0));
         }
         let marker = maintenance.unmarked_since.map(|unmarked| match unmarked {
@@ -149,7 +154,7 @@ impl Log {
             Some(Unmarked::Since(since)) if now.mono - since >= IDLE_MARKER_MS => {
                 let is_due = !mutant::is(Mutant::MarkerNotWritten);
                 if is_due && self.slot_for_answer().is_none() && self.has_room_for_marker() {
-                    self.staging.push_marker(now.wall);
+                    self.staging.push_marker(self.append_clock.stamp(now.wall));
                     self.maintenance.unmarked_since = None;
                 } else {
                     // Later again: a full disk or one that hangs may stay so, and nobody is to be called without a pause.
@@ -208,6 +213,7 @@ impl Log {
     }
 
     fn start_at(&mut self, key: PartitionKey, log_start: Offset) {
+        self.keep_for_checkpoint(key);
         if let Some(partition) = self.partitions.get_mut(&key) {
             for extent in partition.start_at(log_start) {
                 self.catalog.extent_gone(&extent);
@@ -218,7 +224,8 @@ impl Log {
 }
 
 /// Where the partition begins once what has expired is gone, if anything has. Whole extents and runs go, from the front,
-/// each when all of it is too old, or when what is left behind it is enough.
+/// each when all of it is too old, or when what is left behind it is enough. What bears a time in the future was appended while
+/// the clock was wrong: it is at least as old as what comes behind it, and goes with that.
 fn expires(partition: &PartitionLog, policy: &TopicPolicy, wall: UnixMs) -> Option<Offset> {
     let by_record = mutant::is(Mutant::RetentionByRecordTime);
     let extents = partition.extents().iter().map(|e: &Extent| {
@@ -235,10 +242,14 @@ fn expires(partition: &PartitionLog, policy: &TopicPolicy, wall: UnixMs) -> Opti
         let is_old = policy.retention_ms.is_some_and(|max| age > max);
         let rest = left - bytes;
         let is_too_much = policy.retention_bytes.is_some_and(|max| rest >= max);
-        if !is_old && !is_too_much {
+        let is_astray = append_ms.0.saturating_sub(wall.0) > AHEAD_MAX_MS;
+        if !is_old && !is_too_much && !is_astray {
             break;
         }
         left = rest;
+        if is_astray && !is_too_much {
+            continue;
+        }
         log_start = Some(last.plus(1));
     }
     log_start

@@ -23,6 +23,30 @@ const SMALL_PART: u64 = 8;
 /// Units that one job copies.
 const INPUTS_MAX: usize = 256;
 
+/// What one rewriting copies.
+#[derive(Debug, Default)]
+struct Round {
+    inputs: Vec<UnitMeta>,
+    /// What the copies take up.
+    bytes: u64,
+}
+
+impl Round {
+    /// Takes a unit along if the copies take up no more than `bytes_max` then; whether it is among them.
+    fn take(&mut self, unit: &Unit, bytes_max: u64) -> bool {
+        if self.inputs.iter().any(|input| input.id == unit.meta.id) {
+            return true;
+        }
+        let bytes = self.bytes.saturating_add(unit.copy_bytes());
+        let fits = bytes <= bytes_max && self.inputs.len() < INPUTS_MAX;
+        if fits {
+            self.bytes = bytes;
+            self.inputs.push(unit.meta);
+        }
+        fits
+    }
+}
+
 /// What a rewriting that runs has to be compared with when it is done.
 #[derive(Debug)]
 pub(super) struct Rewriting {
@@ -78,9 +102,15 @@ impl Log {
     }
 
     fn rewrite_inputs(&self, now: Now) -> Vec<UnitMeta> {
-        let may = |unit: &&Unit| !unit.is_busy && !unit.is_unreadable;
-        let sparse = self.catalog.units().filter(may).filter(|unit| unit.is_sparse());
-        let mut inputs: Vec<UnitMeta> = sparse.take(INPUTS_MAX).map(|unit| unit.meta).collect();
+        let may = |unit: &&Unit| unit.may_be_copied(now.mono);
+        let room = self.job_room();
+        let mut round = Round::default();
+        for unit in self.catalog.units().filter(may).filter(|unit| unit.is_sparse()) {
+            if round.bytes >= self.settings.rewrite_bytes_min {
+                break;
+            }
+            round.take(unit, room.gaining);
+        }
         // Sealed WAL files come in the order of their numbers, so the oldest first.
         let short = || self.catalog.units().filter(may).filter(|unit| unit.is_short());
         let bytes: u64 = short().map(|unit| unit.meta.len).sum();
@@ -95,13 +125,11 @@ impl Log {
         if is_due {
             let mut taken = 0;
             for unit in short() {
-                if taken >= self.settings.rewrite_bytes_min || inputs.len() >= INPUTS_MAX {
+                // The oldest first, or none.
+                if taken >= self.settings.rewrite_bytes_min || !round.take(unit, room.other) {
                     break;
                 }
                 taken += unit.meta.len;
-                if !inputs.iter().any(|input| input.id == unit.meta.id) {
-                    inputs.push(unit.meta);
-                }
             }
         }
         let is_small = |unit: &&Unit| {
@@ -109,19 +137,23 @@ impl Log {
                 && unit.meta.entries_off < self.settings.unit_bytes / SMALL_PART
         };
         let small = || self.catalog.units().filter(may).filter(is_small);
-        if inputs.is_empty() && small().count() >= SMALL_UNITS {
-            inputs.extend(small().take(INPUTS_MAX).map(|unit| unit.meta));
+        if round.inputs.is_empty() && small().count() >= SMALL_UNITS {
+            for unit in small() {
+                round.take(unit, room.other);
+            }
         }
-        inputs
+        round.inputs
     }
 
     pub(super) fn rewritten(
         &mut self,
+        now: Now,
         rewriting: &Rewriting,
         inputs: &[UnitId],
         made: &Made,
         damaged: Vec<Damage>,
     ) -> Applied {
+        self.note_made(made);
         for meta in &made.units {
             self.catalog.add(*meta);
         }
@@ -132,6 +164,7 @@ impl Log {
             extents.chunk_by(|one, next| one.0 == next.0).map(|made| (made[0].0, made)).collect();
         let mut rejected = Vec::new();
         for (key, range) in &rewriting.ranges {
+            self.keep_for_checkpoint(*key);
             let Some(partition) = self.partitions.get_mut(key) else {
                 continue;
             };
@@ -154,9 +187,9 @@ impl Log {
             self.catalog.settle(meta.id);
         }
         for unit in &rewriting.units {
-            // What was copied in vain would be copied so again, for ever.
+            // What was copied in vain would be copied so again, without a pause.
             if !inputs.contains(unit) || !rejected.is_empty() {
-                self.catalog.set_unreadable(*unit);
+                self.catalog.set_unreadable(now.mono, *unit);
             }
         }
         self.catalog.set_busy(&rewriting.units, false);

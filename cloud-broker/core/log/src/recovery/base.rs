@@ -27,7 +27,7 @@ pub(super) struct Base {
     pub(super) catalog: Catalog,
     pub(super) checkpoints: FoundCheckpoints,
     pub(super) next_topic_no: TopicNo,
-    /// Wall time of the latest commit that it knows.
+    /// Wall time of the latest commit with records that it knows.
     pub(super) newest_append: Option<UnixMs>,
     pub(super) damaged: Vec<DamagedCheckpoint>,
     /// The WAL files from which on replay reads.
@@ -84,24 +84,37 @@ impl Base {
         ids.sort_by_key(|id| std::cmp::Reverse(id.n));
         let mut base = Self::default();
         let mut older: Option<CheckpointHead> = None;
+        let mut unreadable = None;
         for id in ids {
             let is_wanted = base.head.is_none() || older.is_none();
-            let bytes = match is_wanted {
-                true => Some(store.get_checkpoint(id).map_err(RecoveryError::Source)?),
-                false => None,
+            if !is_wanted {
+                base.checkpoints.others.push(id);
+                continue;
+            }
+            let found = match store.get_checkpoint(id) {
+                Ok(bytes) => read(id, &bytes, &holdings).map(|found| (found, bytes.len() as u64)),
+                Err(error) => {
+                    unreadable = unreadable.or(Some(error));
+                    Err(CheckpointBad::Unreadable)
+                }
             };
-            match bytes.map(|bytes| (read(id, &bytes, &holdings), bytes.len() as u64)) {
-                None => base.checkpoints.others.push(id),
-                Some((Err(bad), _)) => {
+            match found {
+                Err(bad) => {
                     base.damaged.push(DamagedCheckpoint { id, bad });
                     base.checkpoints.others.push(id);
                 }
-                Some((Ok(checkpoint), bytes)) if base.head.is_none() => {
+                Ok((checkpoint, bytes)) if base.head.is_none() => {
                     base.checkpoints.bytes = bytes;
                     base.take(checkpoint);
                 }
-                Some((Ok(checkpoint), _)) => older = Some(checkpoint.head),
+                Ok((checkpoint, _)) => older = Some(checkpoint.head),
             }
+        }
+        // It may pass, and then nothing is damaged.
+        if base.head.is_none()
+            && let Some(error) = unreadable
+        {
+            return Err(RecoveryError::Source(error));
         }
         // Without its checkpoint a log is shorter than it was: its oldest files are gone.
         if base.head.is_none()
@@ -122,6 +135,7 @@ impl Base {
     fn take(&mut self, checkpoint: Checkpoint) {
         let Checkpoint { head, partitions } = checkpoint;
         for unit in &head.units {
+            self.newest_append = self.newest_append.max(Some(unit.max_append_ms));
             self.catalog.restore(*unit, head.id.n);
         }
         for file in &head.unsealed {

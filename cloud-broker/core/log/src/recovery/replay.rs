@@ -142,7 +142,6 @@ impl<'s, S: WalSource> Replay<'s, S> {
         self.report.slots += 1;
         self.report.slot_bytes += slot.header.padded_len() as u64;
         let append_ms = slot.header.head.append_ms;
-        self.log.newest_append = self.log.newest_append.max(Some(append_ms));
         let slot_pos = u32::try_from(pos).map_err(|_| inconsistent())?;
         let padded_end = pos + slot.header.padded_len() as u64;
         let in_file = (file.file_no, file.size);
@@ -155,6 +154,10 @@ impl<'s, S: WalSource> Replay<'s, S> {
             // A local log gives no shard away and is sealed by nobody.
             SlotBody::Data { .. } | SlotBody::Control(_) => return Err(inconsistent().into()),
         };
+        // What holds no records is no evidence of the time: each start of the process writes such a slot.
+        if !runs.is_empty() {
+            self.log.newest_append = self.log.newest_append.max(Some(append_ms));
+        }
         for entry in runs {
             // Staged when its topic was removed: the checkpoint knows of the number, and of the partition no longer.
             let is_removed = entry.key.topic_no < self.log.next_topic_no

@@ -14,6 +14,9 @@ use crate::store::UnitSource;
 /// Bytes of a directory row.
 pub(super) const SHARD_ROW_BYTES: usize = 24;
 
+/// What a unit's table takes up for each of its entries, at most.
+pub(crate) const COPY_BYTES_PER_ENTRY: u64 = (RUN_ENTRY_BYTES + SHARD_ROW_BYTES) as u64;
+
 /// Entries are read in pieces of this, where all of a shard are wanted: 64 KiB.
 const ENTRIES_PER_READ: u32 = (64 << 10) / RUN_ENTRY_BYTES as u32;
 

@@ -26,7 +26,10 @@ fn encode<'a>(
 ) -> Vec<u8> {
     let mut writer = CheckpointWriter::new();
     partitions.into_iter().for_each(|state| writer.partition(state));
-    writer.finish(head).unwrap().concat()
+    let len = writer.len(head);
+    let bytes = writer.finish(head).unwrap().concat();
+    assert_eq!(len, bytes.len() as u64);
+    bytes
 }
 
 fn by_key(partitions: Vec<PartitionState>) -> BTreeMap<PartitionKey, PartitionState> {

@@ -43,6 +43,7 @@ impl Fleet {
             space_checkpoint_ms: 1_000,
             l0_bytes_max: 64 << 10,
             rewrite_bytes_min: 64 << 10,
+            step_entries: 1,
             ..small()
         };
         let mut world = World::new(settings, &[key(0, 0), key(1, 1)]);

@@ -1,8 +1,9 @@
 //! The life of a WAL file: rolled, sealed, rewritten, dead, given back; and checkpoints, from which a start goes on.
 
-use broker_log::sim_disk::FileName;
-use broker_log::{JobDone, LogSettings, PartitionKey, recover};
+use broker_log::sim_disk::{DiskError, FileName};
+use broker_log::{CheckpointBad, JobDone, LogSettings, PartitionKey, RecoveryError, recover};
 use wire::offset::Offset;
+use wire::time::MonoMs;
 
 use crate::batches::key;
 use crate::disk::small;
@@ -168,6 +169,41 @@ pub fn the_older_checkpoint_stays_good_through_a_start() {
 }
 
 #[test]
+fn a_checkpoint_that_cannot_be_read_is_passed_over_and_replaced() {
+    let mut world = World::new(quiet(), &keys());
+    let checkpoints = |world: &World| {
+        let names = world.disk.names().into_iter();
+        names.filter(|name| matches!(name, FileName::Checkpoint(_))).collect::<Vec<_>>()
+    };
+    world.append(10, 2_000);
+    world.log.request_checkpoint();
+    world.settle();
+    let first = checkpoints(&world)[0];
+    world.append(10, 2_000);
+    // With no other one, there is nothing to go on from; it may be readable the next time.
+    world.disk.set_unreadable(Some(first));
+    let refused = recover(&mut world.disk);
+    assert!(matches!(refused, Err(RecoveryError::Source(DiskError::Io))), "{refused:?}");
+    world.disk.set_unreadable(None);
+    world.log.request_checkpoint();
+    world.settle();
+    world.append(1, 100);
+    let newest = *checkpoints(&world).iter().find(|name| **name != first).unwrap();
+    world.disk.set_unreadable(Some(newest));
+    let recovered = recover(&mut world.disk).unwrap();
+    assert!(matches!(recovered.damaged[..], [bad] if bad.bad == CheckpointBad::Unreadable));
+    world.restart();
+    world.check();
+    world.disk.set_unreadable(None);
+    assert!(!world.log.is_settled(), "another one is asked for");
+    world.settle();
+    assert!(!checkpoints(&world).contains(&newest));
+    assert_eq!(checkpoints(&world).len(), 2);
+    world.restart();
+    world.check();
+}
+
+#[test]
 fn a_deleted_topic_gives_its_space_back() {
     let mut world = World::new(eager(), &keys());
     world.append(100, 3_000);
@@ -184,6 +220,41 @@ fn a_deleted_topic_gives_its_space_back() {
     assert!(world.disk.used() < before / 2, "{} of {before}", world.disk.used());
     world.restart();
     assert_eq!(world.log.topic_nos().count(), 0);
+}
+
+#[test]
+fn a_file_and_a_log_of_many_partitions_take_several_steps() {
+    let keys: Vec<PartitionKey> = (0..200).map(|partition| key(0, partition)).collect();
+    let steps = LogSettings { step_entries: 50, wal_file_age_ms_max: 1_000, ..quiet() };
+    let mut world = World::new(steps, &keys);
+    keys.iter().for_each(|key| world.append_to(*key, 100));
+    crate::disk::flush(&mut world.log, &mut world.disk);
+    world.pass(1_000);
+    world.log.maintain(world.now);
+    // Each partition counts as four, and as one for its run or its extent.
+    for asked in ["seal", "checkpoint"] {
+        if asked == "checkpoint" {
+            world.log.request_checkpoint();
+        }
+        let mut steps = 0;
+        let job = loop {
+            match world.log.take_job(world.now) {
+                Some(job) => break job,
+                None => assert_eq!(world.log.next_maintenance(), Some(MonoMs(0)), "{asked}"),
+            }
+            steps += 1;
+            // What is appended meanwhile is in none of them, and is answered.
+            world.append_to(keys[steps * 7 % 200], 100);
+            crate::disk::flush(&mut world.log, &mut world.disk);
+        };
+        assert!(steps >= 15, "{asked}: {steps}");
+        let done = world.run(job);
+        world.log.job_done(world.now, done);
+    }
+    world.settle();
+    world.check();
+    world.restart();
+    world.check();
 }
 
 #[test]

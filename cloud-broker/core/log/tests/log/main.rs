@@ -11,6 +11,7 @@ mod disk;
 mod engine;
 mod exact;
 mod golden;
+mod job_room;
 mod life;
 mod model;
 mod producers;

@@ -17,6 +17,7 @@ use broker_log::{
 
 use crate::batches::{Rng, batch, batch_of, key, produced};
 use crate::disk::{Death, Disk, DiskError, flush, read_all, small, start, write};
+use crate::world;
 
 const NOW: UnixMs = UnixMs(1_000);
 
@@ -99,6 +100,34 @@ fn what_is_turned_away_changes_nothing() {
     assert!(log.append_idempotent(NOW, a, first).is_ok());
     flush(&mut log, &mut disk);
     assert_eq!(appended_at(log.append_idempotent(NOW, a, second)), 1);
+}
+
+#[test]
+fn a_wall_clock_that_jumps_for_a_moment_forgets_no_producer() {
+    const DAY: u64 = 86_400_000;
+    let mut world = world::World::new(small(), &[key(0, 0)]);
+    let a = key(0, 0);
+    let send = |world: &mut world::World, seq: i32| {
+        let batch = numbered(5, 0, seq, 1, 1);
+        world.log.append_idempotent(world.now.wall, a, batch)
+    };
+    world.maintain();
+    assert_eq!(appended_at(send(&mut world, 0)), 0);
+    for jump in [0, 300 * DAY as i64] {
+        world.now.wall.0 += jump;
+        world.pass(DAY / 24);
+        world.maintain();
+        let other = numbered(6, 0, i32::from(jump > 0), 2, 1);
+        world.log.append_idempotent(world.now.wall, a, other).unwrap();
+        world.now.wall.0 -= jump;
+        world.maintain();
+        assert_eq!(send(&mut world, 7), Err(IdempotentError::OutOfOrder), "its place is known");
+    }
+    for _ in 0..30 {
+        world.pass(DAY / 24);
+        world.maintain();
+    }
+    assert!(send(&mut world, 7).is_ok(), "after a day it may begin anywhere");
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! Records that go: by age, by size, because somebody asks; and what stays.
 
+use broker_log::sim_disk;
 use broker_log::{
     DeleteRecordsError, FirstBatch, Job, LogSettings, PartitionKey, ReadError, TopicNo, TopicPolicy,
 };
+use wire::ids::Incarnation;
 use wire::offset::Offset;
 
 use crate::batches::key;
 use crate::disk::{flush, small};
-use crate::world::World;
+use crate::world::{START, World};
 
 const A: (u32, u32) = (0, 0);
 const HOUR: u64 = 3_600_000;
@@ -86,6 +88,99 @@ fn a_wall_clock_that_jumps_for_a_moment_deletes_nothing() {
     assert_eq!(world.log.offsets(a()).unwrap().log_start, Offset(0));
 }
 
+/// Time goes by in steps in which a clock that was set right comes to be believed.
+fn hours(world: &mut World, hours: u64) {
+    for _ in 0..hours * 2 {
+        world.pass(HOUR / 2);
+        round(world);
+    }
+}
+
+fn start(world: &World) -> Offset {
+    world.log.offsets(a()).unwrap().log_start
+}
+
+fn end(world: &World) -> Offset {
+    world.log.offsets(a()).unwrap().high_watermark
+}
+
+#[test]
+fn what_is_appended_while_the_clock_stands_behind_does_not_expire_early() {
+    // Half a day behind, and a machine without a battery; in one life, some of it idle, and after starts with and without replay.
+    for behind in [12 * HOUR as i64, START.0] {
+        for (idle, restarts, has_checkpoint) in
+            [(5, false, false), (0, true, false), (0, true, true)]
+        {
+            let mut world = World::new(settings(), &[a(), key(1, 0)]);
+            world.maintain();
+            world.append_to(key(1, 0), 500);
+            world.settle();
+            hours(&mut world, idle);
+            if has_checkpoint {
+                world.log.request_checkpoint();
+                world.settle();
+            }
+            if restarts {
+                world.restart();
+            }
+            world.now.wall.0 -= behind;
+            world.maintain();
+            for _ in 0..30 {
+                world.append_to(a(), 2_500);
+                flush(&mut world.log, &mut world.disk);
+            }
+            world.settle();
+            world.now.wall.0 += behind;
+            world.log.set_policy(TopicNo(0), by_age(6 * HOUR));
+            hours(&mut world, 4);
+            assert_eq!(start(&world), Offset(0), "{behind} {restarts} {has_checkpoint}");
+            hours(&mut world, 4);
+            assert_eq!(start(&world), end(&world), "{behind} {restarts} {has_checkpoint}");
+            world.check();
+        }
+    }
+}
+
+#[test]
+fn what_was_appended_while_the_clock_was_far_ahead_is_not_kept_for_ever() {
+    let mut world = World::new(settings(), &[a()]);
+    let month = 30 * 24 * HOUR as i64;
+    world.maintain();
+    world.append(3, 500);
+    world.now.wall.0 += month;
+    world.append(40, 2_500);
+    world.settle();
+    world.now.wall.0 -= month;
+    world.append(40, 2_500);
+    world.settle();
+    world.log.set_policy(TopicNo(0), by_age(6 * HOUR));
+    hours(&mut world, 4);
+    assert_eq!(start(&world), Offset(0));
+    hours(&mut world, 4);
+    assert_eq!(start(&world), end(&world));
+    world.check();
+}
+
+#[test]
+fn starts_with_a_wrong_clock_do_not_make_it_right() {
+    let mut world = filled();
+    world.now.wall.0 += 365 * 24 * HOUR as i64;
+    for life in 10..13 {
+        world.log = sim_disk::start(
+            &mut world.disk,
+            Incarnation([life; 16]),
+            &world.settings,
+            world.now.wall,
+        )
+        .unwrap();
+        world.log.set_policy(TopicNo(0), by_age(48 * HOUR));
+        // No checkpoint: the next start sees this one's OPEN.
+        world.pass(1_000);
+        world.maintain();
+        assert_eq!(start(&world), Offset(0), "life {life}");
+    }
+}
+
 #[test]
 fn what_is_beyond_the_size_goes_from_the_front() {
     let mut world = filled();
@@ -130,7 +225,6 @@ fn deleted_records_stay_deleted_once_a_checkpoint_says_so() {
     assert_eq!(later.answer_after, None);
     world.check();
     world.restart();
-    let start = |world: &World| world.log.offsets(a()).unwrap().log_start;
     assert_eq!(start(&world), middle);
     assert!(last >= middle);
     world.check();
@@ -143,8 +237,8 @@ fn deleted_records_stay_deleted_once_a_checkpoint_says_so() {
         panic!("nothing else is to be done");
     };
     let deleted = world.log.delete_records(a(), offsets.high_watermark).unwrap();
-    assert_eq!(deleted.answer_after.unwrap().n, job.id.n + 1);
-    let id = job.id;
+    assert_eq!(deleted.answer_after.unwrap().n, job.head.id.n + 1);
+    let id = job.head.id;
     let done = world.run(Job::Checkpoint(job));
     assert_eq!(world.log.job_done(world.now, done).checkpoint, Some(id));
     let done: Vec<_> = world.settle().iter().filter_map(|applied| applied.checkpoint).collect();

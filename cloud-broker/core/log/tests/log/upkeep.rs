@@ -1,5 +1,7 @@
 //! What the engine does as time goes by: markers, old files, sparse and small units, compaction, space.
 
+mod compacted;
+
 use broker_log::plain_records::PlainRecords;
 use broker_log::sim_disk::{FileName, Trouble};
 use broker_log::{
@@ -77,12 +79,12 @@ fn a_marker_that_cannot_be_written_is_tried_again_after_a_pause() {
     world.log.slot_durable(slot.slot_no);
     world.maintain();
     // What is left of the open file may be used on a full disk too.
-    world.log.set_room(Room { ready_files: 0, below_floor: true });
+    world.log.set_room(Room { ready_files: 0, below_floor: true, ..Room::ENDLESS });
     world.pass(1_000);
     world.maintain();
     assert_eq!(slots(&mut world), 1);
     // Without such a rest there is nothing to be done.
-    world.log.set_room(Room { ready_files: 0, below_floor: false });
+    world.log.set_room(Room { ready_files: 0, below_floor: false, ..Room::ENDLESS });
     while world.log.append(world.now.wall, a(), batch(1, 1, 3_900)).is_ok() {
         flush(&mut world.log, &mut world.disk);
     }
@@ -103,7 +105,7 @@ fn a_file_with_slots_to_come_is_not_too_old() {
     world.append_to(a(), 100);
     flush(&mut world.log, &mut world.disk);
     // It fits the open file, and no other can be made.
-    world.log.set_room(Room { ready_files: 0, below_floor: false });
+    world.log.set_room(Room { ready_files: 0, below_floor: false, ..Room::ENDLESS });
     world.append_to(a(), 100);
     world.pass(1_000);
     world.maintain();
@@ -303,6 +305,16 @@ fn the_last_of_many_partitions_is_compacted_on_an_idle_broker_too() {
 #[test]
 fn a_log_that_begins_where_compaction_left_nothing_can_be_copied() {
     let mut world = compacted_topic();
+    // What ages is kept apart.
+    let policy = CompactPolicy {
+        min_dirty_per_mille: 950,
+        min_lag_ms: 0,
+        max_lag_ms: u64::MAX,
+        delete_retention_ms: 1_000,
+    };
+    let retention_ms = Some(u64::MAX);
+    let policy = TopicPolicy { compact: Some(policy), retention_ms, ..TopicPolicy::default() };
+    world.log.set_policy(TopicNo(0), policy);
     let one = |world: &mut World, name: &[u8]| {
         world.log.append(world.now.wall, a(), keyed(name, &[7; 3_000])).unwrap();
         flush(&mut world.log, &mut world.disk);
@@ -389,6 +401,43 @@ fn a_unit_that_cannot_be_read_is_copied_by_nobody() {
 }
 
 #[test]
+fn a_unit_that_could_not_be_read_once_is_copied_later() {
+    let eager = LogSettings { l0_bytes_max: 0, rewrite_bytes_min: 1, ..settings() };
+    let mut world = World::new(eager, &[a(), key(1, 0)]);
+    let first = UnitId::Wal(FileNo(0));
+    world.append(60, 2_500);
+    world.disk.set_unreadable(Some(FileName::Wal(FileNo(0))));
+    let mut tries = Vec::new();
+    for minute in 0..60 {
+        while let Some(job) = world.log.take_job(world.now) {
+            if let Job::Rewrite(job) = &job
+                && job.inputs.iter().any(|input| input.id == first)
+            {
+                tries.push(minute);
+            }
+            let done = world.run(job);
+            world.log.job_done(world.now, done);
+        }
+        if minute == 35 {
+            world.disk.set_unreadable(None);
+        }
+        world.pass(60_000);
+        world.maintain();
+        flush(&mut world.log, &mut world.disk);
+    }
+    assert_eq!(tries, [0, 10, 30], "the rests double");
+    for _ in 0..40 {
+        world.pass(60_000);
+        world.maintain();
+        world.settle();
+    }
+    world.check();
+    let plan = world.log.read(a(), Offset(0), 1, FirstBatch::Always).unwrap();
+    world.disk.set_unreadable(Some(FileName::Wal(FileNo(0))));
+    assert_eq!(read_plan(&mut world.disk, &plan).len(), 1, "it lies elsewhere");
+}
+
+#[test]
 fn nothing_is_taken_that_might_not_fit() {
     let mut world = World::new(settings(), &[a()]);
     let append = |world: &mut World, bytes: usize| {
@@ -396,7 +445,7 @@ fn nothing_is_taken_that_might_not_fit() {
     };
     let payload = 60 << 10;
     for ready_files in [0, 1, 3] {
-        world.log.set_room(Room { ready_files, below_floor: false });
+        world.log.set_room(Room { ready_files, below_floor: false, ..Room::ENDLESS });
         let mut taken = 0;
         while append(&mut world, 3_000).is_ok() {
             taken += 3_000;
@@ -415,13 +464,13 @@ fn nothing_is_taken_that_might_not_fit() {
         assert!(taken >= ready_files * payload / 2, "{taken} with {ready_files}");
         assert_eq!(append(&mut world, 3_000), Err(AppendError::DiskFull));
     }
-    world.log.set_room(Room { ready_files: 2, below_floor: true });
+    world.log.set_room(Room { ready_files: 2, below_floor: true, ..Room::ENDLESS });
     assert_eq!(append(&mut world, 10), Err(AppendError::DiskFull));
-    world.log.set_room(Room { ready_files: 2, below_floor: false });
+    world.log.set_room(Room { ready_files: 2, below_floor: false, ..Room::ENDLESS });
     assert_eq!(append(&mut world, 10), Ok(()));
     // A slot that is larger than a file takes as much as several.
     flush(&mut world.log, &mut world.disk);
-    world.log.set_room(Room { ready_files: 2, below_floor: false });
+    world.log.set_room(Room { ready_files: 2, below_floor: false, ..Room::ENDLESS });
     assert_eq!(append(&mut world, 250 << 10), Err(AppendError::DiskFull));
     assert_eq!(append(&mut world, 90 << 10), Ok(()));
 }
@@ -464,7 +513,7 @@ fn a_file_that_cannot_be_sealed_holds_up_neither_checkpoints_nor_space() {
     world.append(1, 100);
     let (done, failed) = run_failing(&mut world, |job| matches!(job, Job::Seal(_)));
     assert!(failed > 1);
-    let stored = |job: &Job| matches!(job, Job::Checkpoint(job) if job.id.n >= awaited.n);
+    let stored = |job: &Job| matches!(job, Job::Checkpoint(job) if job.head.id.n >= awaited.n);
     assert!(done.iter().any(stored), "the deletion is durable");
     world.log.request_checkpoint();
     run_failing(&mut world, |job| matches!(job, Job::Seal(_)));

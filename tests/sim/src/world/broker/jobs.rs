@@ -63,7 +63,7 @@ impl World<'_> {
         let ready_files = host.disk.prepare(READY_FILES, host.settings.wal_file_bytes);
         let ready_files = ready_files.map_err(|error| error.to_string())?;
         let space = DiskSpace { total_bytes: u64::MAX, usable_bytes: u64::MAX };
-        broker.set_room(Room { ready_files, below_floor: false }, space);
+        broker.set_room(Room { ready_files, below_floor: false, ..Room::ENDLESS }, space);
         let mut effects = Vec::new();
         broker.handle_deadlines(mono, host.clock.wall(now), &mut effects);
         self.carry_out(effects)

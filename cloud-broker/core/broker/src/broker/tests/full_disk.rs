@@ -21,7 +21,7 @@ const STORAGE: i16 = ErrorCode::KafkaStorageError as i16;
 impl Sim {
     pub(crate) fn set_room(&mut self, ready_files: usize, below_floor: bool) {
         let space = DiskSpace { total_bytes: 0, usable_bytes: 0 };
-        self.broker.set_room(Room { ready_files, below_floor }, space);
+        self.broker.set_room(Room { ready_files, below_floor, ..Room::ENDLESS }, space);
     }
 }
 

@@ -10,6 +10,7 @@ use broker_kafka::generated::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
 use broker_kafka::runtime::Text;
+use broker_log::COMPACTED_BATCH_RECORDS_MAX;
 use wire::record_batch::{Codec, Record, RecordBatchBuilder};
 
 use super::*;
@@ -125,7 +126,15 @@ fn what_cannot_be_compacted_is_not_taken() {
     let compressed = zstd::encode_all(builder.records(), 3).unwrap();
     let first_delta = wire::record_batch::HEADER_BYTES + 3;
     let unordered = changed(&plain(&[Some("a"), Some("b")]), |batch| batch[first_delta] = 2);
+    let of_records = |count: u32| {
+        changed(&plain(&[Some("a"), Some("b")]), |batch| {
+            batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+            batch[57..61].copy_from_slice(&count.to_be_bytes());
+        })
+    };
     for (batch, code) in [
+        (of_records(COMPACTED_BATCH_RECORDS_MAX + 1), ErrorCode::MessageTooLarge as i16),
+        (of_records(COMPACTED_BATCH_RECORDS_MAX), INVALID),
         (sealed(&builder, &compressed, Codec::Zstd), OK),
         (sealed(&builder, builder.records(), Codec::Zstd), INVALID),
         (sealed(&builder, &compressed[..compressed.len() - 4], Codec::Zstd), INVALID),

@@ -329,7 +329,7 @@ fn sizes_of_partitions_are_told() {
     assert_eq!(told(&some), [of("t", 0, 2 * bytes), of("t", 1, 0)]);
     assert!(told(&sim.log_dirs(Some(&[]))).is_empty());
 
-    let room = Room { ready_files: 9, below_floor: false };
+    let room = Room { ready_files: 9, below_floor: false, ..Room::ENDLESS };
     sim.broker.set_room(room, DiskSpace { total_bytes: 100, usable_bytes: u64::MAX });
     sim.deletes("t", &[(0, 1)]);
     let all = sim.log_dirs(None);

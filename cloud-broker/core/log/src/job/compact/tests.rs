@@ -191,6 +191,26 @@ fn units_and_extents_are_bounded() {
     assert_eq!(world.offsets(), (0..40).collect::<Vec<_>>());
 }
 
+/// Retention goes by the latest append of an extent: what is compacted and deleted has to grow old all the same.
+#[test]
+fn passes_that_come_often_do_not_keep_an_extent_young() {
+    let mut world = World::new();
+    for i in 0..30 {
+        world.append(&[&[(Some(&format!("key {i}")), Some("some value"))]]);
+        world.compact();
+        world.now += 3600 * SECOND;
+    }
+    let spans: Vec<_> =
+        world.extents.iter().map(|(extent, _)| extent.last.0 - extent.base.0 + 1).collect();
+    assert!(spans.iter().all(|records| *records <= 6), "{spans:?}");
+    assert!(spans.len() <= 30 / 6 + 1, "{spans:?}");
+    // What never grows too old needs no more entries in the index than it has units.
+    world.ages = Ages::Forgotten;
+    world.compact();
+    assert_eq!(world.extents.len(), 1);
+    assert_eq!(world.offsets().len(), 30);
+}
+
 #[test]
 fn a_pass_that_ends_early_leaves_nothing_behind() {
     struct Impatient(Cell<usize>);
@@ -340,4 +360,38 @@ fn batches_that_cannot_be_read_stay_and_supersede_nothing() {
     assert_eq!(world.offsets(), [1, 4, 5]);
     assert_eq!(world.compact().next_horizon, None);
     assert_eq!(world.offsets(), [1, 5]);
+}
+
+/// The survey finds a batch damaged that the copy, a moment later, finds intact.
+#[test]
+fn a_tombstone_that_was_not_surveyed_gets_no_horizon() {
+    struct Hiccups(Cell<usize>);
+    impl RecordRewriter for Hiccups {
+        fn walk(
+            &self,
+            batch: &[u8],
+            show: &mut dyn FnMut(KeyedRecord<'_>),
+        ) -> Result<(), Unreadable> {
+            self.0.set(self.0.get() + 1);
+            if self.0.get() == 2 { Err(Unreadable) } else { PlainRecords.walk(batch, show) }
+        }
+
+        fn rewrite(
+            &self,
+            batch: &[u8],
+            keep: &[bool],
+            horizon: Option<UnixMs>,
+        ) -> Result<Vec<u8>, Unreadable> {
+            PlainRecords.rewrite(batch, keep, horizon)
+        }
+    }
+    let mut world = World::new();
+    world.policy.delete_retention_ms = 0;
+    world.append(&[&[(Some("a"), Some("1"))]]);
+    world.append(&[&[(Some("a"), None)], &[(Some("b"), Some("1"))]]);
+    assert_eq!(world.compact_with(&Hiccups(Cell::new(0))).next_horizon, None);
+    for _ in 0..3 {
+        world.compact();
+        assert_eq!(world.offsets(), [0, 1, 2], "the value must not come back");
+    }
 }

@@ -52,6 +52,7 @@ pub fn tiny() -> LogSettings {
         own_unit_bytes: 48 << 10,
         unit_bytes: 96 << 10,
         maintenance_ms: 500,
+        step_entries: 1,
     }
 }
 
@@ -256,7 +257,9 @@ impl World {
         let ready_files = self.disk.prepare(READY_FILES, self.settings.wal_file_bytes)?;
         let free = self.space_max.map(|max| max.saturating_sub(self.disk.used()));
         let below_floor = free.is_some_and(|free| free < FLOOR_BYTES);
-        self.log_mut().set_room(Room { ready_files, below_floor });
+        let free_bytes = free.unwrap_or(u64::MAX);
+        let spare_bytes = free_bytes.saturating_sub(FLOOR_BYTES);
+        self.log_mut().set_room(Room { ready_files, below_floor, free_bytes, spare_bytes });
         Ok(())
     }
 

@@ -382,7 +382,7 @@ fn an_extent_does_not_hold_what_was_appended_hours_apart() {
         .iter()
         .map(|(key, e)| (key.partition.0, e.base.0, e.last.0, e.max_append_ms.0 / HOUR))
         .collect();
-    let of = |key| [(key, 0, 1, 4), (key, 2, 3, 12), (key, 4, 4, 16)];
+    let of = |key| [(key, 0, 1, 4), (key, 2, 2, 8), (key, 3, 4, 16)];
     assert_eq!(extents, [of(0), of(1)].concat());
     world.swap(&inputs, &made);
     world.check();

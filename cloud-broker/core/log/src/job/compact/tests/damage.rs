@@ -80,18 +80,23 @@ fn no_tombstone_goes_that_may_have_a_value_behind_damage() {
 
 #[test]
 fn a_table_that_is_damaged_ends_the_pass() {
-    let mut world = world();
-    let entries = world.extents[1].1.entries_off as usize;
-    flip(&mut world, 1, entries);
-    let names = world.disk.names();
-    let job = world.job();
-    let done = run_within(world.limits, &job, &mut world.disk, &mut Unhurried, &PlainRecords);
-    let JobDone::Failed { lane, error, .. } = done else {
-        panic!("{done:?}");
+    let (entries, end) = {
+        let unit = world().extents[1].1;
+        (unit.entries_off as usize, unit.len as usize)
     };
-    assert_eq!(lane, Lane::Compaction);
-    assert!(error.contains("unit 2, bytes") && error.contains("offsets 4 to 6"), "{error}");
-    assert_eq!(world.disk.names(), names);
+    for at in entries..end {
+        let mut world = world();
+        flip(&mut world, 1, at);
+        let names = world.disk.names();
+        let job = world.job();
+        let done = run_within(world.limits, &job, &mut world.disk, &mut Unhurried, &PlainRecords);
+        let JobDone::Failed { lane, error, .. } = done else {
+            panic!("byte {at}: {done:?}");
+        };
+        assert_eq!(lane, Lane::Compaction);
+        assert!(error.contains("unit 2, bytes") && error.contains("offsets 4 to 6"), "{error}");
+        assert_eq!(world.disk.names(), names);
+    }
 }
 
 /// What makes a batch say something else, with its name.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use wire::time::UnixMs;
 
+use super::super::Ages;
 use super::world::{Found, Outcome, SECOND, Said, World};
 
 /// `SplitMix64`.
@@ -147,6 +148,7 @@ fn run(seed: u64) -> (Vec<i64>, usize) {
                 world.limits.map_bytes = 24 * (8 + rng.below(20)) as usize;
                 world.limits.unit_bytes = 1 + rng.below(2_000);
                 world.policy.min_lag_ms = rng.below(2) * 10 * SECOND as u64;
+                world.ages = [Ages::Forgotten, Ages::Kept][rng.below(2) as usize];
                 let before = world.offsets();
                 let outcome = world.compact();
                 check(&mut world, &outcome, &mut horizons);

@@ -19,7 +19,7 @@ use crate::batch_cut::FirstBatch;
 use crate::compaction::RecordRewriter;
 use crate::extent::Extent;
 use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo, UnitNo};
-use crate::job::{Job, SealJob, UnitRun};
+use crate::job::{Ages, Job, SealJob, UnitRun};
 use crate::plain_records::PlainRecords;
 use crate::policy::CompactPolicy;
 use crate::sim_disk::{DiskError, FileName, SimDisk};
@@ -67,6 +67,7 @@ pub(super) struct World {
     pub(super) cleaned: i64,
     pub(super) now: i64,
     pub(super) policy: CompactPolicy,
+    pub(super) ages: Ages,
     pub(super) limits: Limits,
     next_unit: UnitNo,
 }
@@ -86,6 +87,7 @@ impl World {
                 max_lag_ms: u64::MAX,
                 delete_retention_ms: 100 * SECOND as u64,
             },
+            ages: Ages::Kept,
             limits: LIMITS,
             next_unit: UnitNo(1),
         }
@@ -202,6 +204,7 @@ impl World {
             log_start: Offset(self.log_start),
             cleaned: Offset(self.cleaned),
             policy: self.policy,
+            ages: self.ages,
             now: UnixMs(self.now),
             first_unit: self.next_unit,
         }

@@ -3,6 +3,7 @@
 use broker_log::plain_records::PlainRecords;
 use broker_log::sim_disk::{DiskError, FileName, Trouble};
 use broker_log::{Job, JobDone, Pace, Proceed};
+use wire::time::MonoMs;
 
 use super::World;
 
@@ -145,6 +146,9 @@ impl World {
                 self.run_job(0, u64::MAX, None)?;
                 self.end_job(0);
             }
+            if self.log().next_maintenance() == Some(MonoMs(0)) {
+                idle_rounds = 0;
+            }
             if idle_rounds == 3 {
                 break;
             }
@@ -170,7 +174,7 @@ impl World {
 
 fn name_of(job: &Job) -> String {
     match job {
-        Job::Checkpoint(job) => format!("checkpoint {}", job.id.n),
+        Job::Checkpoint(job) => format!("checkpoint {}", job.head.id.n),
         Job::Compact(job) => format!("compact {:?}", job.key),
         Job::Free(job) => format!("free {:?}", job.units),
         Job::Rewrite(job) => {
