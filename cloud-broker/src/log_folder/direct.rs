@@ -31,8 +31,8 @@ impl DirectFile {
     pub(super) fn write(&mut self, buffered: &File, bytes: &[u8], pos: u64) -> io::Result<()> {
         if let Some(direct) = self.0.as_ref().filter(|_| is_aligned(bytes, pos)) {
             match direct.write_all_at(bytes, pos) {
-                // Its blocks are larger than ours: what was written of it is written again.
-                Err(e) if e.kind() == io::ErrorKind::InvalidInput => self.0 = None,
+                // Its blocks are larger than ours, or it says only now that it cannot: what was written of it is written again.
+                Err(e) if is_refused(&e) => self.0 = None,
                 written => return written,
             }
         }
@@ -45,6 +45,10 @@ pub(super) fn aligned_zeros(len: usize) -> Bytes {
     let zeros = vec![0; len + SLOT_ALIGN];
     let start = zeros.as_ptr().align_offset(SLOT_ALIGN).min(SLOT_ALIGN);
     Bytes::from(zeros).slice(start..start + len)
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
 
 /// Whether a disk with blocks of 4 KiB, or less, can fetch `bytes` from where they are.
