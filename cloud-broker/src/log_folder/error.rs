@@ -56,6 +56,14 @@ pub enum WalError {
         /// Where.
         corruption: Corruption,
     },
+    /// Another version of the program wrote the newest checkpoint.
+    #[error("the log in {}: {checkpoint}. Start the version that wrote it", .folder.display())]
+    CheckpointVersion {
+        /// The log's folder.
+        folder: PathBuf,
+        /// Which checkpoint, and which version.
+        checkpoint: DamagedCheckpoint,
+    },
     /// Another process has this folder.
     #[error("{} is in use by another process", .folder.display())]
     Locked {
@@ -104,6 +112,9 @@ impl WalError {
     pub(super) fn recovery(folder: &Path, error: RecoveryError<StoreError>) -> Self {
         let folder = folder.to_owned();
         match error {
+            RecoveryError::CheckpointVersion(checkpoint) => {
+                Self::CheckpointVersion { folder, checkpoint }
+            }
             RecoveryError::Corrupt(corruption) => Self::Corrupt { folder, corruption },
             RecoveryError::NoCheckpoint(damaged) => Self::NoCheckpoint { folder, damaged },
             RecoveryError::Source(error) => error.into(),

@@ -67,6 +67,9 @@ pub struct WalFileLen {
 /// Why the log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError<E> {
+    /// Another version wrote the newest checkpoint that is intact: use that version.
+    #[error("{0}")]
+    CheckpointVersion(DamagedCheckpoint),
     /// Data that was durable is damaged or missing. An operator must decide: restore the file, or give the data up.
     #[error("{0}")]
     Corrupt(Corruption),

@@ -186,3 +186,22 @@ fn the_records_of_a_group_are_compacted_and_its_offsets_stay() {
         process.check_running()
     });
 }
+
+/// In a file that would be written to for a day.
+#[test]
+fn records_that_are_too_old_are_compacted_however_few_they_are() {
+    scenario(&[Tool::Kcat, Tool::ConfluentKafka], |stage| {
+        let site = Site::new(stage)?;
+        let mut process = site.broker()?.flag("--maintenance-ms", "300").start()?;
+        let kafka = site.kafka().to_string();
+        let topic = [ADMIN_CLIENT, "create", &kafka, TOPIC, "1"];
+        let lag = ["cleanup.policy=compact", "max.compaction.lag.ms=2000"];
+        ensure!(python(&[&topic[..], &lag].concat())? == "done");
+        let mut lines = values("few");
+        lines.truncate(3 * KEYS);
+        produce(stage, &site, &lines, &[])?;
+        let left = wait_until_compacted(&site, TOPIC, KEYS)?;
+        ensure!(table(&left) == lines.into_iter().collect(), "{left:?}");
+        process.check_running()
+    });
+}

@@ -38,6 +38,16 @@ pub enum CheckpointErrorKind {
     Version(u16),
 }
 
+impl CheckpointErrorKind {
+    /// Whether nothing is damaged: another version of this program wrote it.
+    pub(crate) fn is_of_another_version(self) -> bool {
+        match self {
+            Self::SectionKind(_) | Self::Version(_) => true,
+            Self::Crc | Self::Inconsistent(_) | Self::Length | Self::NotACheckpoint => false,
+        }
+    }
+}
+
 /// A section would be larger than 2 GiB: the log has outgrown its checkpoints. The ones before stay good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SectionTooLarge {

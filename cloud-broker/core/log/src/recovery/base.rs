@@ -99,6 +99,12 @@ impl Base {
                 }
             };
             match found {
+                // An older one may be good, but it is not the log that the other version has left.
+                Err(bad @ CheckpointBad::Damaged(error))
+                    if base.head.is_none() && error.kind.is_of_another_version() =>
+                {
+                    return Err(RecoveryError::CheckpointVersion(DamagedCheckpoint { id, bad }));
+                }
                 Err(bad) => {
                     base.damaged.push(DamagedCheckpoint { id, bad });
                     base.checkpoints.others.push(id);

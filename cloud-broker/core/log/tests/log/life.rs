@@ -3,6 +3,7 @@
 use broker_log::sim_disk::{DiskError, FileName};
 use broker_log::{CheckpointBad, JobDone, LogSettings, PartitionKey, RecoveryError, recover};
 use wire::offset::Offset;
+use wire::record_batch::crc32c;
 use wire::time::MonoMs;
 
 use crate::batches::key;
@@ -199,6 +200,41 @@ fn a_checkpoint_that_cannot_be_read_is_passed_over_and_replaced() {
     world.settle();
     assert!(!checkpoints(&world).contains(&newest));
     assert_eq!(checkpoints(&world).len(), 2);
+    world.restart();
+    world.check();
+}
+
+/// A start of an older version would bring back what was deleted, and give back the units that the other one has made.
+#[test]
+fn a_checkpoint_of_another_version_is_not_passed_over() {
+    let mut world = World::new(quiet(), &keys());
+    for _ in 0..2 {
+        world.append(10, 2_000);
+        world.log.request_checkpoint();
+        world.settle();
+    }
+    let mut names: Vec<_> = world.disk.names();
+    names.retain(|name| matches!(name, FileName::Checkpoint(_)));
+    names.sort_by_key(|name| match name {
+        FileName::Checkpoint(id) => id.n,
+        _ => 0,
+    });
+    let [older, newest] = names[..] else {
+        panic!("two are kept: {names:?}");
+    };
+    let rewrite = |world: &mut World, name, version: u8| {
+        let mut bytes = world.disk.damage(name);
+        bytes[4] = version;
+        let sections = u32::from_le_bytes(bytes[48..52].try_into().unwrap()) as usize;
+        let covered = [&bytes[..60], &bytes[64..64 + sections * 32]].concat();
+        bytes[60..64].copy_from_slice(&crc32c(&covered).to_le_bytes());
+    };
+    rewrite(&mut world, newest, 2);
+    let refused = recover(&mut world.disk);
+    assert!(matches!(refused, Err(RecoveryError::CheckpointVersion(_))), "{refused:?}");
+    // An older one is of no matter as long as the newest is good.
+    rewrite(&mut world, newest, 1);
+    rewrite(&mut world, older, 2);
     world.restart();
     world.check();
 }
