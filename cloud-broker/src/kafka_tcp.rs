@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::{Asker, Event, KafkaRequest, Received, RequestInfo, receive};
+use broker_kafka::ApiKey;
 use broker_kafka::frame::{FRAME_HEAD_BYTES, FrameError, Stage, frame_length};
 use bytes::{BufMut, Bytes, BytesMut};
 use process::Shutdown;
@@ -216,8 +217,8 @@ impl<R: AsyncRead + Unpin> RequestReader<'_, R> {
         let (head, length) = self.read_head().await?;
         // Room for the response comes first: nobody is asked whose answer has to wait.
         let in_flight = self.in_flight.clone();
-        let room = in_flight.reserve().await;
-        let room = room.map_err(|_| ConnectionEnd::Closed)?;
+        let room = in_flight.reserve_many(places(head)).await;
+        let room = room.map_err(|_| ConnectionEnd::Closed)?.next().ok_or(ConnectionEnd::Closed)?;
         let memory = self.shared.request_memory.kafka(head);
         let permit = memory.frame(length).await;
         let frame = self.read_rest(head, length).await?;
@@ -283,6 +284,14 @@ impl<R: AsyncRead + Unpin> RequestReader<'_, R> {
         }
         Ok(())
     }
+}
+
+/// Places of unanswered requests that must be free for the request that begins with `head`. Acknowledgements are small; the
+/// answers to all else may be many times as large as what asks for them, so of those a connection has one in hand and one
+/// waiting. (Kafka takes one request of a connection at a time.)
+fn places(head: [u8; FRAME_HEAD_BYTES]) -> usize {
+    let [_, _, _, _, key @ ..] = head;
+    if i16::from_be_bytes(key) == ApiKey::Produce as i16 { 1 } else { IN_FLIGHT_MAX }
 }
 
 fn api_name(request: &KafkaRequest) -> &'static str {

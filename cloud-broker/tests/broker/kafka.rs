@@ -4,6 +4,7 @@ use broker_kafka::generated::api_versions::ApiVersionsRequest;
 use broker_kafka::generated::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
+use broker_kafka::generated::metadata::MetadataRequest;
 use broker_kafka::runtime::Text;
 use broker_kafka::versions::ADVERTISED;
 use broker_kafka::{ApiKey, Response};
@@ -57,6 +58,43 @@ async fn responses_keep_the_order_of_the_requests() {
     for header in [behind, produced, last] {
         client.receive(&header).await;
     }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_behind_what_waits_is_not_answered_ahead() {
+    let mut broker = Broker::start().await;
+    let mut other = broker.kafka().await;
+    other.make_topic("t").await;
+    let mut client = broker.kafka().await;
+    let waiting = client.send(12, fetch("t", 0, 0, 20_000)).await;
+    // Each is carried out as soon as it is asked.
+    let mut behind = Vec::new();
+    for n in 0..20 {
+        behind.push(client.send(12, metadata(&format!("t{n}"))).await);
+    }
+    let only_look = |n: usize| MetadataRequest {
+        allow_auto_topic_creation: false,
+        ..metadata(&format!("t{n}"))
+    };
+    let is_there = async |client: &mut Kafka, n| {
+        let Response::Metadata(found) = client.call(12, only_look(n)).await else {
+            panic!("not a metadata response");
+        };
+        found.topics[0].error_code == 0
+    };
+    while !is_there(&mut other, 0).await {}
+    // What had been asked by now would be stored with these, or before.
+    for name in ["u", "v", "w"] {
+        other.make_topic(name).await;
+    }
+    assert!(!is_there(&mut other, 5).await, "answers pile up for a client that waits");
+    other.produce("t", &["a"]).await;
+    client.receive(&waiting).await;
+    for header in behind {
+        client.receive(&header).await;
+    }
+    assert!(is_there(&mut other, 19).await);
     broker.stop().await;
 }
 

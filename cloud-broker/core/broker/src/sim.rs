@@ -77,6 +77,8 @@ pub(crate) struct Sim {
     pub(crate) answers: BTreeMap<Asker, Answer>,
     pub(crate) writes: Vec<ControlWrite>,
     pub(crate) reads: Vec<crate::GroupsRead>,
+    /// Every request, for a test that asks the same in other words.
+    pub(crate) asked: Vec<Request>,
     pub(crate) disk: SimDisk,
     in_flight: Option<SlotToWrite>,
     /// `ctl/cluster`: version and content.
@@ -109,6 +111,7 @@ impl Sim {
             answers: BTreeMap::new(),
             writes: Vec::new(),
             reads: Vec::new(),
+            asked: Vec::new(),
             disk,
             in_flight: None,
             control: (1, Image::first([7; 16])),
@@ -169,6 +172,7 @@ impl Sim {
     }
 
     pub(crate) fn request(&mut self, version: i16, request: Request) -> Asker {
+        self.asked.push(request.clone());
         let asker = self.asker(1);
         let request = KafkaRequest::prepare(version, request, self.broker.keyed_topics()).unwrap();
         self.handle(Event::Kafka(asker, request));

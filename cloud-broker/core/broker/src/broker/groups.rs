@@ -97,4 +97,4 @@ impl Broker {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

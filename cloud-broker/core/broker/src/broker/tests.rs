@@ -1,6 +1,7 @@
 mod changes;
 mod damage;
 mod full_disk;
+mod hostile;
 mod idempotence;
 mod keyed;
 mod lookups;

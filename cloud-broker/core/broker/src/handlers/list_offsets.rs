@@ -114,13 +114,11 @@ impl LookupQuery {
     /// Takes what matters from a request of this version.
     #[must_use]
     pub fn new(version: i16, request: &ListOffsetsRequest) -> Self {
-        let mut seen = BTreeSet::new();
+        let twice = named_twice(request);
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
             let partitions = topic.partitions.iter().map(|partition| {
-                // A partition that is named twice is an ill-formed request; Kafka answers both so.
-                let again = !seen.insert((topic.name.clone(), partition.partition_index));
-                let stage = if again {
+                let stage = if twice.contains(&(&*topic.name, partition.partition_index)) {
                     Stage::Done(Err(ErrorCode::InvalidRequest))
                 } else if needs_version(partition.timestamp).is_none_or(|first| version < first) {
                     Stage::Done(Err(ErrorCode::UnsupportedVersion))
@@ -162,6 +160,16 @@ impl LookupQuery {
             runs_looked_into: self.runs_looked_into,
         }
     }
+}
+
+/// Partitions that are named more than once: an ill-formed request, of which Kafka answers neither.
+fn named_twice(request: &ListOffsetsRequest) -> BTreeSet<(&str, i32)> {
+    let mut seen = BTreeSet::new();
+    let topics = request.topics.iter();
+    let named = topics.flat_map(|topic| {
+        topic.partitions.iter().map(|partition| (&*topic.name, partition.partition_index))
+    });
+    named.filter(|name| !seen.insert(*name)).collect()
 }
 
 /// The first version that may ask for this timestamp; `None` for what only a later release may know.

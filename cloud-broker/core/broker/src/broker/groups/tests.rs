@@ -510,7 +510,7 @@ fn offsets_go_with_their_topic_over_a_crash() {
 }
 
 /// One request of each API, in a form that all versions carry.
-fn requests(joined: &JoinGroupResponse, version: i16) -> Vec<Request> {
+pub(in crate::broker) fn requests(joined: &JoinGroupResponse, version: i16) -> Vec<Request> {
     let members = vec![MemberIdentity {
         member_id: joined.member_id.clone(),
         group_instance_id: None,
