@@ -104,7 +104,9 @@ impl Log {
         now: UnixMs,
     ) -> Self {
         assert_ne!(recovered.last_incarnation(), Some(incarnation), "an incarnation is used once");
-        let mut staging = Staging::new(settings.slot_bytes_target);
+        let place = WritePlace::new(incarnation, settings.wal_file_bytes, recovered.next_file_no);
+        // Larger ones would leave much of each file empty, and fit no file that is ready.
+        let mut staging = Staging::new(settings.slot_bytes_target.min(place.payload() / 2));
         let mut append_clock = AppendClock::new(recovered.newest_append);
         let opened = append_clock.stamp(now);
         staging.push_control(opened, ControlBody::Open(recovered.open_body()));
@@ -118,7 +120,7 @@ impl Log {
         Self {
             incarnation,
             leader_epoch,
-            place: WritePlace::new(incarnation, settings.wal_file_bytes, recovered.next_file_no),
+            place,
             next_topic_no: recovered.next_topic_no,
             partitions: recovered.partitions,
             policies: BTreeMap::new(),

@@ -36,7 +36,7 @@ pub struct LogSettings {
     /// Larger files are deleted later, smaller ones mean more files.
     pub wal_file_bytes: u32,
     /// What a slot aims at, in bytes: a commit takes what is staged up to here. Larger slots raise throughput on disks
-    /// that sync slowly, and the time that a commit under load takes. At most 16 MiB.
+    /// that sync slowly, and the time that a commit under load takes. At most 16 MiB, and half of what fits a WAL file.
     pub slot_bytes_target: usize,
     /// Memory for slots that were just written, in bytes: readers at the end of the log are served from it.
     pub tail_bytes: usize,
@@ -74,7 +74,7 @@ impl Default for LogSettings {
     fn default() -> Self {
         Self {
             wal_file_bytes: 128 << 20,
-            slot_bytes_target: 1 << 20,
+            slot_bytes_target: 4 << 20,
             tail_bytes: 64 << 20,
             pending_bytes_max: 64 << 20,
             wal_file_age_ms_max: DAY_MS,
