@@ -110,7 +110,7 @@ pub struct BrokerStats {
 ///
 /// Call [`Broker::handle`] for each event and [`Broker::handle_deadlines`] when [`Broker::next_deadline`] has come; carry
 /// out the effects. After each batch of events, call [`Broker::take_slot`]; write and sync what it yields, then call
-/// [`Broker::slot_durable`], and [`Broker::take_slot`] again. Before the first slot is durable, nothing may be served. Then
+/// [`Broker::slot_durable`], and [`Broker::take_slot`] again; or [`Broker::slot_synced`] and [`Broker::take_slot`] first. Before the first slot is durable, nothing may be served. Then
 /// call [`Broker::take_job`] until there is none; run each beside the engine, and call [`Broker::job_done`].
 #[derive(Debug)]
 pub struct Broker {
@@ -268,7 +268,12 @@ impl Broker {
         self.log.take_slot()
     }
 
-    /// The slot in flight is durable: answers leave, parked fetches wake.
+    /// The slot in flight is on disk: [`Broker::take_slot`] yields the next one. [`Broker::slot_durable`] has to follow.
+    pub fn slot_synced(&mut self, slot_no: SlotNo) {
+        self.log.slot_synced(slot_no);
+    }
+
+    /// The slot in flight, or the one that [`Broker::slot_synced`] was told of, is durable: answers leave, parked fetches wake.
     pub fn slot_durable(&mut self, slot_no: SlotNo, out: &mut Vec<Effect>) {
         let durable = self.log.slot_durable(slot_no);
         self.undurable.durable(slot_no);

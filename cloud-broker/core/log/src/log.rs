@@ -78,6 +78,8 @@ pub struct Log {
     producers: Producers,
     staging: Staging,
     in_flight: Option<InFlight>,
+    /// On disk, and not taken in yet.
+    synced: Option<InFlight>,
     durable_through: Option<SlotNo>,
     prev_crc: u32,
     place: WritePlace,
@@ -128,6 +130,7 @@ impl Log {
             producers: recovered.producers,
             staging,
             in_flight: None,
+            synced: None,
             durable_through: None,
             prev_crc: 0,
             tail: Tail::new(settings.tail_bytes),

@@ -114,6 +114,9 @@ pub(crate) struct PartitionLog {
     extents: Vec<Extent>,
     /// Behind the extents.
     runs: VecDeque<Run>,
+    /// File and epoch of the run that came last in this life. It saves a look at the ends of `runs` and `epochs`, which are in
+    /// no cache of the processor where partitions are many.
+    newest: Option<(FileNo, LeaderEpoch)>,
     /// Bytes of all extents and runs.
     bytes: u64,
     /// Keys below were seen by a compaction.
@@ -136,6 +139,7 @@ impl PartitionLog {
             epochs: state.epochs.clone(),
             extents: state.extents.clone(),
             runs,
+            newest: None,
             bytes: in_extents.saturating_add(in_runs),
             cleaned: state.cleaned,
             next_horizon: state.next_horizon,
@@ -174,15 +178,20 @@ impl PartitionLog {
     /// `run` is durable, and so is everything before it. Says whether it is the partition's first in its file.
     pub(crate) fn run_durable(&mut self, run: Run) -> bool {
         self.high_watermark = run.last.plus(1);
-        if self.epochs.last().is_none_or(|(epoch, _)| *epoch != run.leader_epoch) {
+        let (file_no, epoch) = self.newest.unzip();
+        if epoch != Some(run.leader_epoch)
+            && self.epochs.last().is_none_or(|(epoch, _)| *epoch != run.leader_epoch)
+        {
             self.epochs.push((run.leader_epoch, run.base));
         }
         // Deleted while it was on its way to the disk.
         if run.last < self.log_start {
             return false;
         }
-        let is_first = self.runs.back().is_none_or(|before| before.file_no != run.file_no);
+        let is_first = file_no != Some(run.file_no)
+            && self.runs.back().is_none_or(|before| before.file_no != run.file_no);
         self.bytes += u64::from(run.len);
+        self.newest = Some((run.file_no, run.leader_epoch));
         self.runs.push_back(run);
         is_first
     }

@@ -87,7 +87,7 @@ impl Default for LogSettings {
             own_unit_bytes: 8 << 20,
             unit_bytes: 256 << 20,
             maintenance_ms: 10_000,
-            step_entries: 8_192,
+            step_entries: 2_048,
         }
     }
 }

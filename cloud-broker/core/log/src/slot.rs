@@ -244,12 +244,31 @@ fn decode_data(header: &SlotHeader, body: &[u8]) -> Result<SlotBody, SlotError> 
     Ok(SlotBody::Data { runs, uplinks })
 }
 
-/// The CRC of a slot: over everything but the CRC field itself.
 fn crc_of(slot: &[u8]) -> u32 {
-    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    digest.update(&slot[..CRC_AT]);
-    digest.update(&slot[SLOT_HEADER_BYTES..]);
-    u32::try_from(digest.finalize()).expect("a 32-bit CRC fits 32 bits")
+    let (header, body) = slot.split_at(SLOT_HEADER_BYTES);
+    let mut crc = SlotCrc::new(header);
+    crc.update(body);
+    crc.finish()
+}
+
+/// The CRC of a slot: over everything but the CRC field itself, which is the last of the header.
+struct SlotCrc(crc_fast::Digest);
+
+impl SlotCrc {
+    fn new(header: &[u8]) -> Self {
+        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+        digest.update(&header[..CRC_AT]);
+        Self(digest)
+    }
+
+    /// Takes in what comes next behind the header.
+    fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(self) -> u32 {
+        u32::try_from(self.0.finalize()).expect("a 32-bit CRC fits 32 bits")
+    }
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ impl StagedSlot {
     pub(crate) fn encode(self, incarnation: Incarnation, prev_crc: u32) -> EncodedSlot {
         let head = self.head(incarnation, prev_crc);
         match self.body {
-            StagedBody::Batches(batches) => encode_data(&head, batches),
+            StagedBody::Batches(batches) => encode_data(&head, &batches),
             StagedBody::Control(body) => encode_control(&head, &body),
             StagedBody::Encoded(encoded) => encoded,
         }
@@ -159,7 +159,7 @@ impl StagedSlot {
     pub(crate) fn encode_ahead(&mut self, incarnation: Incarnation, prev_crc: u32) {
         let head = self.head(incarnation, prev_crc);
         let encoded = match &mut self.body {
-            StagedBody::Batches(batches) => encode_data(&head, std::mem::take(batches)),
+            StagedBody::Batches(batches) => encode_data(&head, &std::mem::take(batches)),
             StagedBody::Control(body) => encode_control(&head, body),
             StagedBody::Encoded(_) => return,
         };

@@ -301,6 +301,10 @@ impl World<'_> {
 
     fn pump_broker(&mut self) {
         self.take_jobs();
+        self.next_slot();
+    }
+
+    fn next_slot(&mut self) {
         let host = &mut self.broker;
         let Some(broker) = host.running.as_mut().filter(|_| host.slot.is_none()) else {
             return;
@@ -333,8 +337,12 @@ impl World<'_> {
             return Ok(());
         };
         host.disk.sync(slot.file_no).map_err(|error| error.to_string())?;
+        broker.slot_synced(slot.slot_no);
+        self.next_slot();
         let mut effects = Vec::new();
-        broker.slot_durable(slot.slot_no, &mut effects);
+        if let Some(broker) = &mut self.broker.running {
+            broker.slot_durable(slot.slot_no, &mut effects);
+        }
         self.trace.line(now, format_args!("broker slot {} durable", slot.slot_no));
         self.carry_out(effects)
     }

@@ -15,7 +15,7 @@ pub enum Proceed {
     Stop,
 }
 
-/// Holds long jobs back, so that commits do not suffer from them.
+/// Holds jobs back, so that commits do not suffer from them.
 pub trait Pace {
     /// `bytes` were written and synced. Returns when more may be.
     fn wrote(&mut self, bytes: usize) -> Proceed;
@@ -24,6 +24,9 @@ pub trait Pace {
     fn read(&mut self, _bytes: usize) -> Proceed {
         self.wrote(0)
     }
+
+    /// A moment at which others may have the processor: commits that are ready to go on come first.
+    fn breathe(&mut self) {}
 }
 
 impl Job {
@@ -39,7 +42,7 @@ impl Job {
         E: Display,
     {
         match self {
-            Self::Seal(job) => seal::run(job, store),
+            Self::Seal(job) => seal::run(&job, store, pace),
             Self::Checkpoint(job) => checkpoint::run(job, store),
             Self::Free(job) => free::run(job, store),
             Self::Rewrite(job) => rewrite::run(&job, store, pace),

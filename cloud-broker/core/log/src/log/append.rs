@@ -73,7 +73,7 @@ impl Log {
         key: PartitionKey,
         batch: Bytes,
     ) -> Result<Appended, AppendError> {
-        let header = self.admit(key, &batch)?;
+        let header = self.admit(&batch)?;
         if header.producer_id.0 >= 0 {
             return Err(AppendError::Invalid);
         }
@@ -93,7 +93,7 @@ impl Log {
             return UplinkOutcome::Misfit { answer_after };
         }
         let key = append.stream.key;
-        let appended = self.admit(key, &batch).and_then(|header| {
+        let appended = self.admit(&batch).and_then(|header| {
             if !append.agrees_with(&header) {
                 return Err(AppendError::Invalid);
             }
@@ -121,38 +121,16 @@ impl Log {
         }
     }
 
-    /// Whether `batch` may be appended to `key` now.
-    fn admit(&self, key: PartitionKey, batch: &Bytes) -> Result<RecordBatchHeader, AppendError> {
-        let header = self.check(key, batch)?;
+    /// Whether `batch` may be appended now.
+    fn admit(&self, batch: &Bytes) -> Result<RecordBatchHeader, AppendError> {
+        let header = check(batch)?;
         self.check_room(batch.len())?;
-        Ok(header)
-    }
-
-    /// Whether `batch` may ever be appended to `key`.
-    pub(super) fn check(
-        &self,
-        key: PartitionKey,
-        batch: &Bytes,
-    ) -> Result<RecordBatchHeader, AppendError> {
-        if !self.partitions.contains_key(&key) {
-            return Err(AppendError::UnknownPartition);
-        }
-        if batch.len() > RECORD_BATCH_BYTES_MAX {
-            return Err(AppendError::TooLarge);
-        }
-        let header = RecordBatchHeader::parse(batch).map_err(|_| AppendError::Invalid)?;
-        // Offsets are dense: a new batch has a record for each of its offsets.
-        let is_dense = header.last_offset_delta == header.record_count - 1;
-        if header.total_len != batch.len() || !is_dense {
-            return Err(AppendError::Invalid);
-        }
         Ok(header)
     }
 
     /// Whether there is room for `bytes` among what waits for the disk.
     pub(super) fn check_room(&self, bytes: usize) -> Result<(), AppendError> {
-        let in_flight = self.in_flight.as_ref().map_or(0, |s| s.encoded.bytes.len());
-        let pending = self.staging.bytes() + in_flight;
+        let pending = self.staging.bytes() + self.bytes_under_way();
         if pending + bytes + ENTRY_BYTES_PER_BATCH > self.settings.pending_bytes_max {
             return Err(AppendError::Busy);
         }
@@ -188,4 +166,18 @@ impl Log {
         let slot_no = self.staging.push_batch(self.append_clock.stamp(now), batch);
         Ok(Appended { base_offset, slot_no })
     }
+}
+
+/// Whether `batch` may ever be appended.
+pub(super) fn check(batch: &Bytes) -> Result<RecordBatchHeader, AppendError> {
+    if batch.len() > RECORD_BATCH_BYTES_MAX {
+        return Err(AppendError::TooLarge);
+    }
+    let header = RecordBatchHeader::parse(batch).map_err(|_| AppendError::Invalid)?;
+    // Offsets are dense: a new batch has a record for each of its offsets.
+    let is_dense = header.last_offset_delta == header.record_count - 1;
+    if header.total_len != batch.len() || !is_dense {
+        return Err(AppendError::Invalid);
+    }
+    Ok(header)
 }

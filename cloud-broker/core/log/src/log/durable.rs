@@ -52,7 +52,7 @@ pub(super) struct LastSlot {
     pub(super) crc: u32,
 }
 
-/// The slot that is being written.
+/// A slot that was given away to be written.
 #[derive(Debug)]
 pub(super) struct InFlight {
     slot_no: SlotNo,
@@ -85,16 +85,38 @@ impl Log {
         Some(SlotToWrite { slot_no, new_file, file_no, pos, bytes })
     }
 
-    pub(super) fn in_flight_file(&self) -> Option<FileNo> {
-        self.in_flight.as_ref().map(|slot| slot.file_no)
+    /// Whether a slot of this file is on its way to the disk, or is there and not taken in.
+    pub(super) fn is_in_flight(&self, file_no: FileNo) -> bool {
+        self.slots_under_way().any(|slot| slot.file_no == file_no)
     }
 
-    /// The slot in flight is on disk: readers see its batches, streams stand behind them.
+    /// Bytes of slots that are on their way to the disk, or are there and not taken in.
+    pub(super) fn bytes_under_way(&self) -> usize {
+        self.slots_under_way().map(|slot| slot.encoded.bytes.len()).sum()
+    }
+
+    fn slots_under_way(&self) -> impl Iterator<Item = &InFlight> {
+        self.synced.iter().chain(&self.in_flight)
+    }
+
+    /// The slot in flight is on disk. [`Log::take_slot`] yields the next one, so that the disk does not wait for
+    /// [`Log::slot_durable`], which has to follow before that one is synced, too.
     ///
     /// # Panics
-    /// If `slot_no` is not the slot in flight. Going on would acknowledge what is not durable.
+    /// If `slot_no` is not the slot in flight, or [`Log::slot_durable`] was not called for the one before.
+    pub fn slot_synced(&mut self, slot_no: SlotNo) {
+        assert!(self.synced.is_none(), "slots become durable in their order");
+        let slot = self.in_flight.take().filter(|slot| slot.slot_no == slot_no);
+        self.synced = Some(slot.expect("only the slot in flight can become durable"));
+    }
+
+    /// The slot in flight, or the one that [`Log::slot_synced`] was told of, is on disk: readers see its batches, streams stand
+    /// behind them.
+    ///
+    /// # Panics
+    /// If `slot_no` is not that slot. Going on would acknowledge what is not durable.
     pub fn slot_durable(&mut self, slot_no: SlotNo) -> Durable {
-        let slot = self.in_flight.take();
+        let slot = self.synced.take().or_else(|| self.in_flight.take());
         let slot = slot
             .filter(|slot| slot.slot_no == slot_no)
             .expect("only the slot in flight can become durable");

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use wire::offset::Offset;
 use wire::time::UnixMs;
 
+use super::append::check;
 use super::{AppendError, Appended, Log};
 use crate::ids::{PartitionKey, SlotNo};
 use crate::producer::{Original, Place, ProducerBatch};
@@ -49,7 +50,7 @@ impl Log {
         key: PartitionKey,
         batch: Bytes,
     ) -> Result<IdempotentOutcome, IdempotentError> {
-        let header = self.check(key, &batch)?;
+        let header = check(&batch)?;
         let produced = ProducerBatch::of(key, &header).ok_or(AppendError::Invalid)?;
         match self.producers.place(&produced) {
             Place::Copy(Original { base_offset, append_time }) => {

@@ -45,7 +45,7 @@ impl Log {
     /// The oldest file without a footer, if it gets no more slots.
     pub(super) fn sealable(&self) -> Option<FileNo> {
         let file_no = self.catalog.files.front()?.file.file_no;
-        let is_written_to = self.place.is_open(file_no) || self.in_flight_file() == Some(file_no);
+        let is_written_to = self.place.is_open(file_no) || self.is_in_flight(file_no);
         (!is_written_to).then_some(file_no)
     }
 

@@ -8,8 +8,8 @@ use wire::time::UnixMs;
 use super::buffer::SlotBuffer;
 use super::entries::{RUN_ENTRY_BYTES, RunEntry, RunFlags, UPLINK_ENTRY_BYTES, UplinkEntry};
 use super::{
-    CRC_AT, ControlBody, KIND_DATA, SLOT_BYTES_MAX, SLOT_HEADER_BYTES, SLOT_VERSION, SlotHead,
-    SlotHeader, crc_of,
+    CRC_AT, ControlBody, KIND_DATA, SLOT_BYTES_MAX, SLOT_HEADER_BYTES, SLOT_VERSION, SlotCrc,
+    SlotHead, SlotHeader,
 };
 use crate::fields::put;
 use crate::ids::PartitionKey;
@@ -57,8 +57,8 @@ pub struct EncodedSlot {
 /// # Panics
 /// If they do not fit [`SLOT_BYTES_MAX`] or one is shorter than a batch's header: staging lets neither in.
 #[must_use]
-pub fn encode_data(head: &SlotHead, mut batches: Vec<BatchToPlace>) -> EncodedSlot {
-    batches.sort_by_key(|batch| batch.key);
+pub fn encode_data(head: &SlotHead, batches: &[BatchToPlace]) -> EncodedSlot {
+    let batches = sorted(batches);
     let (mut runs, setsums, mut uplinks) = tables(&batches);
     let tables_end =
         SLOT_HEADER_BYTES + runs.len() * RUN_ENTRY_BYTES + uplinks.len() * UPLINK_ENTRY_BYTES;
@@ -66,7 +66,8 @@ pub fn encode_data(head: &SlotHead, mut batches: Vec<BatchToPlace>) -> EncodedSl
     assert!(total_len <= SLOT_BYTES_MAX, "staging closes a slot in time");
 
     let shift = u32::try_from(tables_end).expect("below SLOT_BYTES_MAX");
-    let mut slot = empty(total_len);
+    let counts = (runs.len(), uplinks.len());
+    let mut slot = SlotBuilder::new(head, KIND_DATA, counts, total_len);
     for run in &mut runs {
         run.pos += shift;
         slot.push(&run.encode());
@@ -75,14 +76,21 @@ pub fn encode_data(head: &SlotHead, mut batches: Vec<BatchToPlace>) -> EncodedSl
         uplink.pos += shift;
         slot.push(&uplink.encode());
     }
-    for batch in &batches {
-        let start = slot.len();
-        slot.push(&batch.bytes);
-        assign_place(&mut slot.slot()[start..], batch.base_offset, batch.leader_epoch);
+    slot.checksum();
+    for batch in batches {
+        let bytes = slot.push(&batch.bytes);
+        assign_place(bytes, batch.base_offset, batch.leader_epoch);
+        slot.checksum();
     }
-    let counts = (runs.len(), uplinks.len());
-    let (bytes, crc) = finish(head, KIND_DATA, counts, slot);
+    let (bytes, crc) = slot.finish();
     EncodedSlot { bytes, crc, runs, setsums, uplinks }
+}
+
+/// The batches by partition, and otherwise in their order.
+fn sorted(batches: &[BatchToPlace]) -> Vec<&BatchToPlace> {
+    let mut sorted: Vec<&BatchToPlace> = batches.iter().collect();
+    sorted.sort_by_key(|batch| batch.key);
+    sorted
 }
 
 /// A slot without batches.
@@ -94,14 +102,14 @@ pub fn encode_control(head: &SlotHead, body: &ControlBody) -> EncodedSlot {
     let bytes = body.encode();
     let total_len = SLOT_HEADER_BYTES + bytes.len();
     assert!(total_len <= SLOT_BYTES_MAX, "fewer shards than that");
-    let mut slot = empty(total_len);
+    let mut slot = SlotBuilder::new(head, body.kind(), (0, 0), total_len);
     slot.push(&bytes);
-    let (bytes, crc) = finish(head, body.kind(), (0, 0), slot);
+    let (bytes, crc) = slot.finish();
     EncodedSlot { bytes, crc, runs: Vec::new(), setsums: Vec::new(), uplinks: Vec::new() }
 }
 
 /// The two tables for batches in the order of their bytes, positions counted from the first batch.
-fn tables(batches: &[BatchToPlace]) -> (Vec<RunEntry>, Vec<u64>, Vec<UplinkEntry>) {
+fn tables(batches: &[&BatchToPlace]) -> (Vec<RunEntry>, Vec<u64>, Vec<UplinkEntry>) {
     let mut runs: Vec<RunEntry> = Vec::new();
     let mut setsums: Vec<u64> = Vec::new();
     let mut uplinks = Vec::new();
@@ -154,34 +162,54 @@ fn belongs(batch: &BatchToPlace, run: &RunEntry) -> bool {
         && run.batches < u16::MAX
 }
 
-/// Room for a slot, its header still zeros.
-fn empty(total_len: usize) -> SlotBuffer {
-    let mut slot = SlotBuffer::new(total_len);
-    slot.fill(SLOT_HEADER_BYTES);
-    slot
+/// A slot in the making, and the checksum of what was added to it: it is cheapest while that is in the processor's cache.
+struct SlotBuilder {
+    buffer: SlotBuffer,
+    header: [u8; SLOT_HEADER_BYTES],
+    crc: SlotCrc,
+    /// Bytes that the checksum covers.
+    checked: usize,
 }
 
-fn finish(
-    head: &SlotHead,
-    kind: u8,
-    (runs, uplinks): (usize, usize),
-    mut slot: SlotBuffer,
-) -> (Bytes, u32) {
-    let count = |n: usize| u32::try_from(n).expect("a slot below 4 GiB has fewer entries");
-    let header = SlotHeader {
-        head: *head,
-        total_len: slot.len(),
-        crc: 0,
-        version: SLOT_VERSION,
-        kind,
-        run_count: count(runs),
-        uplink_count: count(uplinks),
-    };
-    let mut bytes = [0; SLOT_HEADER_BYTES];
-    header.write(&mut bytes);
-    slot.slot()[..SLOT_HEADER_BYTES].copy_from_slice(&bytes);
-    let crc = crc_of(slot.slot());
-    put(&mut bytes, CRC_AT, crc.to_le_bytes());
-    slot.slot()[..SLOT_HEADER_BYTES].copy_from_slice(&bytes);
-    (slot.into_bytes(), crc)
+impl SlotBuilder {
+    /// A slot of `total_len` bytes, with its header.
+    fn new(head: &SlotHead, kind: u8, (runs, uplinks): (usize, usize), total_len: usize) -> Self {
+        let count = |n: usize| u32::try_from(n).expect("a slot below 4 GiB has fewer entries");
+        let fields = SlotHeader {
+            head: *head,
+            total_len,
+            crc: 0,
+            version: SLOT_VERSION,
+            kind,
+            run_count: count(runs),
+            uplink_count: count(uplinks),
+        };
+        let mut header = [0; SLOT_HEADER_BYTES];
+        fields.write(&mut header);
+        let mut buffer = SlotBuffer::new(total_len);
+        buffer.push(&header);
+        Self { buffer, header, crc: SlotCrc::new(&header), checked: SLOT_HEADER_BYTES }
+    }
+
+    /// Adds bytes, which may be changed until the next call.
+    fn push(&mut self, bytes: &[u8]) -> &mut [u8] {
+        let start = self.buffer.len();
+        self.buffer.push(bytes);
+        &mut self.buffer.slot()[start..]
+    }
+
+    /// Takes what was added into the checksum.
+    fn checksum(&mut self) {
+        self.crc.update(&self.buffer.slot()[self.checked..]);
+        self.checked = self.buffer.len();
+    }
+
+    /// The slot with its padding, and its CRC.
+    fn finish(mut self) -> (Bytes, u32) {
+        self.checksum();
+        let crc = self.crc.finish();
+        put(&mut self.header, CRC_AT, crc.to_le_bytes());
+        self.buffer.slot()[..SLOT_HEADER_BYTES].copy_from_slice(&self.header);
+        (self.buffer.into_bytes(), crc)
+    }
 }

@@ -35,7 +35,7 @@ fn to_place(partition: u32, base: i64, flags: u16) -> BatchToPlace {
 }
 
 fn sample() -> EncodedSlot {
-    encode_data(&head(), vec![to_place(2, 0, 0), to_place(1, 8, 0), to_place(2, 1, 0)])
+    encode_data(&head(), &[to_place(2, 0, 0), to_place(1, 8, 0), to_place(2, 1, 0)])
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn runs_are_sorted_and_split_where_batches_differ() {
         to_place(2, 2, RunFlags::CONTROL),
     ];
     batches.push(BatchToPlace { leader_epoch: LeaderEpoch(3), ..to_place(1, 9, 0) });
-    let slot = encode_data(&head(), batches);
+    let slot = encode_data(&head(), &batches);
     let runs: Vec<_> = slot
         .runs
         .iter()
@@ -86,8 +86,8 @@ fn runs_are_sorted_and_split_where_batches_differ() {
 
 #[test]
 fn a_run_holds_no_more_batches_than_its_field_can_say() {
-    let batches = (0..70_000).map(|base| to_place(0, base, 0)).collect();
-    let slot = encode_data(&head(), batches);
+    let batches: Vec<_> = (0..70_000).map(|base| to_place(0, base, 0)).collect();
+    let slot = encode_data(&head(), &batches);
     let counts: Vec<_> = slot.runs.iter().map(|r| r.batches).collect();
     assert_eq!(counts, [u16::MAX, 4_465]);
     assert!(Slot::decode(&slot.bytes, &expected()).is_ok());

@@ -72,7 +72,7 @@ fn slot(incarnation: Incarnation, file_no: u64, slot_no: u64, nth: u32, mark: i6
         new_file: (nth == 0).then(|| NewFile { file_no, size: FILE_BYTES, header: header() }),
         file_no,
         pos: FIRST_POS + nth * SLOT_ALIGN as u32,
-        bytes: encode_data(&head(incarnation, slot_no, mark), Vec::new()).bytes,
+        bytes: encode_data(&head(incarnation, slot_no, mark), &[]).bytes,
     }
 }
 

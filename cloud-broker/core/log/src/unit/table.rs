@@ -231,6 +231,11 @@ pub(crate) struct UnitFacts {
 }
 
 impl TableBuilder {
+    /// Room for so many entries.
+    pub(crate) fn with_capacity(entries: usize) -> Self {
+        Self { entries: Vec::with_capacity(entries * RUN_ENTRY_BYTES), ..Self::default() }
+    }
+
     pub(crate) fn len(&self) -> u32 {
         u32::try_from(self.entries.len() / RUN_ENTRY_BYTES).expect("below 2^32 entries")
     }

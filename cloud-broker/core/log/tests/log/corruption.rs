@@ -209,7 +209,7 @@ fn stale_slots_behind_the_last_one_are_not_taken() {
             prev_crc: u32::from_le_bytes(last.bytes[60..64].try_into().unwrap()),
             append_ms: UnixMs(3),
         };
-        let stale = encode_data(&head, Vec::new()).bytes;
+        let stale = encode_data(&head, &[]).bytes;
         let mut recycled = disk.clone();
         let at = behind + 4096 * rng.below(2) as usize;
         recycled.bytes_mut(last.file_no)[at..at + stale.len()].copy_from_slice(&stale);

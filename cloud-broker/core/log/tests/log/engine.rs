@@ -15,6 +15,45 @@ use crate::disk::{Disk, flush, small, start, write};
 const NOW: UnixMs = UnixMs(1_000);
 
 #[test]
+fn the_next_slot_is_given_away_before_the_last_one_is_taken_in() {
+    let mut disk = Disk::new();
+    let mut log = start(&mut disk, 1, &small()).unwrap();
+    let a = key(4, 0);
+    log.register_partition(a).unwrap();
+    log.append(NOW, a, batch(1, 3, 100)).unwrap();
+    let first = log.take_slot().unwrap();
+    let later = log.append(NOW, a, batch(2, 2, 100)).unwrap();
+    write(&mut disk, &first).unwrap();
+
+    log.slot_synced(first.slot_no);
+    let second = log.take_slot().unwrap();
+    assert_eq!(second.slot_no, later.slot_no);
+    assert_eq!(log.offsets(a).unwrap().high_watermark, Offset(0), "not taken in");
+    assert_eq!(log.slot_for_answer(), Some(second.slot_no));
+    assert_eq!(log.slot_durable(first.slot_no).slot_no, first.slot_no);
+    assert_eq!(log.offsets(a).unwrap().high_watermark, Offset(3));
+    assert!(log.take_slot().is_none(), "one slot in flight");
+
+    write(&mut disk, &second).unwrap();
+    log.slot_durable(second.slot_no);
+    assert_eq!(log.offsets(a).unwrap().high_watermark, Offset(5));
+    assert_eq!(log.slot_for_answer(), None);
+}
+
+#[test]
+#[should_panic(expected = "slots become durable in their order")]
+fn a_slot_is_taken_in_before_the_next_one_is_synced() {
+    let mut disk = Disk::new();
+    let mut log = start(&mut disk, 1, &small()).unwrap();
+    log.register_partition(key(4, 0)).unwrap();
+    for n in 0..2 {
+        log.append(NOW, key(4, 0), batch(n, 1, 100)).unwrap();
+        let slot = log.take_slot().unwrap();
+        log.slot_synced(slot.slot_no);
+    }
+}
+
+#[test]
 fn only_what_is_durable_is_visible() {
     let mut disk = Disk::new();
     let mut log = start(&mut disk, 1, &small()).unwrap();

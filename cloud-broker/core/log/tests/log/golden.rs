@@ -90,7 +90,7 @@ fn a_data_slot_with_an_uplink_entry() {
     let head = head(9, 0xdead_beef);
     let slot = encode_data(
         &head,
-        vec![
+        &[
             place(key(2, 1), 40, 1, batch(1), None),
             place(key(0, 6), 7, 1, batch(2), None),
             place(key(2, 1), 41, 2, batch_of(producer, 3, 2, 16, 1_000), Some(append)),

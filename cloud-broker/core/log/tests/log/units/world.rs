@@ -106,10 +106,11 @@ impl World {
     }
 
     fn slot(&mut self, job: &mut SealJob, pos: u32, append_ms: UnixMs, batches: Vec<Write>) {
-        let placed = batches.into_iter().map(|write| self.place(append_ms, write)).collect();
+        let placed: Vec<_> =
+            batches.into_iter().map(|write| self.place(append_ms, write)).collect();
         let slot_no = job.end_slot;
         let head = SlotHead { incarnation: ME, slot_no, prev_crc: 0, append_ms };
-        let slot = encode_data(&head, placed);
+        let slot = encode_data(&head, &placed);
         let header = WalFileHeader {
             incarnation: ME,
             file_no: job.file_no,
