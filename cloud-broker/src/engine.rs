@@ -111,8 +111,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 event = log.reports.wal.recv() => {
-                    // What was staged meanwhile goes to the disk first: it is not to idle while clients are answered.
-                    if self.wal_event(event).is_err() || self.write_next().is_err() {
+                    if self.wal_event(event).is_err() {
                         return End::Failed;
                     }
                 }

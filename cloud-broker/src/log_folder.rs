@@ -58,7 +58,7 @@ pub struct LogFolder {
 
 /// Bytes of units, footers and checkpoints, and what was read of anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Traffic {
+pub struct Traffic {
     pub(crate) read: u64,
     pub(crate) written: u64,
 }

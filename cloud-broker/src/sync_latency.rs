@@ -24,13 +24,13 @@ const HARMLESS: Duration = Duration::from_millis(5);
 
 /// Shared by the thread that syncs, and by those whose writes are held back. A plain lock, held for a few moves.
 #[derive(Debug, Default)]
-pub(crate) struct SyncLatency {
+pub struct SyncLatency {
     windows: Mutex<Windows>,
 }
 
 impl SyncLatency {
     /// A commit's write and sync took so long, up to now.
-    pub(crate) fn synced(&self, now: Instant, took: Duration) {
+    pub fn synced(&self, now: Instant, took: Duration) {
         self.lock().synced(now, took);
     }
 

@@ -149,6 +149,10 @@ impl Driver {
                     metrics::sync_stuck(false);
                 }
                 self.engine.health.synced();
+                // What was staged meanwhile goes to the disk first: it is not to idle while this slot is taken in and clients are
+                // answered.
+                self.engine.broker.slot_synced(slot_no);
+                self.write_next()?;
                 self.engine.broker.slot_durable(slot_no, &mut self.effects);
                 Ok(())
             }

@@ -94,6 +94,10 @@ impl Pace for Unpaced {
     fn wrote(&mut self, _: usize) -> Proceed {
         Proceed::Go
     }
+
+    fn breathe(&mut self) {
+        std::thread::yield_now();
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Checkpoints: `ckpt/<incarnation>/<number>.ckpt`.
 
 use std::fs::{self, File};
-use std::io::Write;
 
 use broker_log::store::{CheckpointId, CheckpointStore};
 use bytes::Bytes;
 
+use super::direct::PieceWriter;
 use super::names::{checkpoint_n_of, incarnation_of, tmp_of};
 use super::{LogFolder, StoreError, entries, remove_if_there, sync_folder};
 
@@ -39,12 +39,13 @@ impl CheckpointStore for LogFolder {
         let path = self.folders().checkpoint_file(id);
         let tmp = tmp_of(&path);
         let stored = (|| {
-            let mut file = File::create(&tmp).map_err(|e| StoreError::io("make", &tmp, e))?;
+            let file = File::create(&tmp).map_err(|e| StoreError::io("make", &tmp, e))?;
+            let mut writer = PieceWriter::new(file, &tmp, 0);
             for part in parts {
-                file.write_all(part).map_err(|e| StoreError::io("write", &tmp, e))?;
+                writer.append(part).map_err(|e| StoreError::io("write", &tmp, e))?;
                 self.counters.add_written(part.len());
             }
-            file.sync_all().map_err(|e| StoreError::io("sync", &tmp, e))?;
+            writer.finish().map_err(|e| StoreError::io("write", &tmp, e))?;
             fs::rename(&tmp, &path).map_err(|e| StoreError::io("rename", &tmp, e))
         })();
         if stored.is_err() {

@@ -2,6 +2,9 @@
 //!
 //! What is synced at once gains nothing from the page cache: the bytes are copied there, written from there, and push out
 //! what somebody may read. Whoever reads the end of the log is served from the engine's memory (docs/decisions/0016).
+//!
+//! Neither does what is written beside commits: a sync of a few MiB keeps the disk from them for as long as it takes. Pieces
+//! that go to the disk one at a time let commits in between.
 
 use std::fs::File;
 use std::io;
@@ -40,6 +43,83 @@ impl DirectFile {
     }
 }
 
+/// Bytes that go to the disk in one piece.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Where the page cache has to do, so many are written without a sync at most.
+const UNSYNCED_BYTES_MAX: usize = 4 << 20;
+
+/// Writes a file from some position on, in pieces past the page cache, where the file system can.
+#[derive(Debug)]
+pub(super) struct PieceWriter {
+    file: File,
+    direct: DirectFile,
+    /// Where the piece in hand goes.
+    pos: u64,
+    /// The piece in hand, from `start` on, which lies at a multiple of [`SLOT_ALIGN`] in memory.
+    buffer: Vec<u8>,
+    start: usize,
+    unsynced: usize,
+}
+
+impl PieceWriter {
+    /// Writes `file`, which is the one at `path`, from `pos` on.
+    pub(super) fn new(file: File, path: &Path, pos: u64) -> Self {
+        let mut buffer: Vec<u8> = Vec::with_capacity(PIECE_BYTES + SLOT_ALIGN);
+        let start = buffer.as_ptr().align_offset(SLOT_ALIGN).min(SLOT_ALIGN);
+        buffer.resize(start, 0);
+        Self { file, direct: DirectFile::open(path), pos, buffer, start, unsynced: 0 }
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// As [`FileExt::write_all_at`].
+    pub(super) fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            // The first piece ends where a block does, so that the others are whole blocks.
+            let into_block = usize::try_from(self.pos % SLOT_ALIGN as u64).unwrap_or(0);
+            let room = PIECE_BYTES - into_block - (self.buffer.len() - self.start);
+            let (fitting, rest) = bytes.split_at(bytes.len().min(room));
+            self.buffer.extend_from_slice(fitting);
+            if fitting.len() == room {
+                self.write(self.buffer.len())?;
+            }
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable, with the file's length; gives back the file and where it ends.
+    ///
+    /// # Errors
+    /// As [`FileExt::write_all_at`] and [`File::sync_all`].
+    pub(super) fn finish(mut self) -> io::Result<(File, u64)> {
+        let blocks = (self.buffer.len() - self.start) / SLOT_ALIGN * SLOT_ALIGN;
+        self.write(self.start + blocks)?;
+        self.write(self.buffer.len())?;
+        self.file.sync_all()?;
+        Ok((self.file, self.pos))
+    }
+
+    /// Writes the piece in hand, up to `end` in the buffer.
+    fn write(&mut self, end: usize) -> io::Result<()> {
+        let piece = &self.buffer[self.start..end];
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.direct.write(&self.file, piece, self.pos)?;
+        self.pos += piece.len() as u64;
+        self.unsynced += piece.len();
+        if self.direct.0.is_none() && self.unsynced >= UNSYNCED_BYTES_MAX {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        self.buffer.drain(self.start..end);
+        Ok(())
+    }
+}
+
 /// Zeros that a disk with blocks of 4 KiB, or less, can fetch from where they are.
 pub(super) fn aligned_zeros(len: usize) -> Bytes {
     let zeros = vec![0; len + SLOT_ALIGN];
@@ -63,6 +143,34 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+
+    #[test]
+    fn pieces_lie_behind_each_other_wherever_the_first_begins() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("file");
+        let bytes: Vec<u8> = (0..2 * PIECE_BYTES + 12_345).map(|n| (n / 7) as u8).collect();
+        for refused in [false, true] {
+            for (pos, len) in [0, 1, SLOT_ALIGN, 3 * SLOT_ALIGN + 17].into_iter().flat_map(|pos| {
+                let lens = [0, 1, SLOT_ALIGN, PIECE_BYTES, PIECE_BYTES + 1, bytes.len()];
+                lens.map(|len| (pos, len))
+            }) {
+                std::fs::write(&path, vec![b'-'; pos]).unwrap();
+                let file = File::options().write(true).open(&path).unwrap();
+                let mut writer = PieceWriter::new(file, &path, pos as u64);
+                if refused {
+                    writer.direct.0 = None;
+                }
+                for part in bytes[..len].chunks(100_000) {
+                    writer.append(part).unwrap();
+                }
+                let (_, end) = writer.finish().unwrap();
+                let written = std::fs::read(&path).unwrap();
+                assert_eq!((written.len(), end), (pos + len, (pos + len) as u64));
+                assert!(written[..pos].iter().all(|byte| *byte == b'-'));
+                assert!(written[pos..] == bytes[..len], "{pos} {len} {refused}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_written_is_there_however_it_lies_in_memory() {

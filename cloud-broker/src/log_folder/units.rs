@@ -1,7 +1,6 @@
 //! Units: files of their own, and WAL files that are sealed.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,12 +11,9 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::Advice;
 use rustix::io::{Errno, pread};
 
+use super::direct::PieceWriter;
 use super::names::{tmp_of, unit_no_of};
 use super::{Counters, LogFolder, StoreError, entries, remove_if_there, sync_folder};
-
-/// Written without a sync at most. A sync that carries more holds up the commits beside it: after 256 MiB in one go their
-/// 99th percentile was seven times what it is with syncs in between.
-const UNSYNCED_BYTES_MAX: usize = 4 << 20;
 
 impl LogFolder {
     /// The `len` bytes of a unit or WAL file from `pos` on, fewer only at its end.
@@ -84,9 +80,10 @@ impl UnitStore for LogFolder {
         let path = self.folders().wal_file(file_no);
         let file = File::options().write(true).open(&path);
         let file = file.map_err(|e| StoreError::io("open", &path, e))?;
-        file.write_all_at(footer, pos).map_err(|e| StoreError::io("write", &path, e))?;
+        let mut writer = PieceWriter::new(file, &path, pos);
+        let written = writer.append(footer).and_then(|()| writer.finish());
+        let (file, end) = written.map_err(|e| StoreError::io("write", &path, e))?;
         self.counters.add_written(footer.len());
-        let end = pos + footer.len() as u64;
         file.set_len(end).map_err(|e| StoreError::io("cut", &path, e))?;
         file.sync_all().map_err(|e| StoreError::io("sync", &path, e))
     }
@@ -106,10 +103,9 @@ impl UnitStore for LogFolder {
 pub struct UnitFile {
     path: PathBuf,
     tmp: PathBuf,
-    file: File,
+    /// `None` once it is finished.
+    writer: Option<PieceWriter>,
     counters: Arc<Counters>,
-    end: u64,
-    unsynced: usize,
     is_finished: bool,
 }
 
@@ -117,33 +113,26 @@ impl UnitFile {
     fn create(path: PathBuf, counters: Arc<Counters>) -> Result<Self, StoreError> {
         let tmp = tmp_of(&path);
         let file = File::create(&tmp).map_err(|e| StoreError::io("make", &tmp, e))?;
-        Ok(Self { path, tmp, file, counters, end: 0, unsynced: 0, is_finished: false })
+        let writer = Some(PieceWriter::new(file, &tmp, 0));
+        Ok(Self { path, tmp, writer, counters, is_finished: false })
     }
 }
 
 impl UnitWrite for UnitFile {
     type Error = StoreError;
 
-    fn append(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
-        while !bytes.is_empty() {
-            let fits = bytes.len().min(UNSYNCED_BYTES_MAX - self.unsynced);
-            let (piece, rest) = bytes.split_at(fits);
-            let written = self.file.write_all_at(piece, self.end);
-            written.map_err(|e| StoreError::io("write", &self.tmp, e))?;
-            self.end += piece.len() as u64;
-            self.counters.add_written(piece.len());
-            self.unsynced += piece.len();
-            if self.unsynced == UNSYNCED_BYTES_MAX {
-                self.file.sync_data().map_err(|e| StoreError::io("sync", &self.tmp, e))?;
-                self.unsynced = 0;
-            }
-            bytes = rest;
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        if let Some(writer) = &mut self.writer {
+            writer.append(bytes).map_err(|e| StoreError::io("write", &self.tmp, e))?;
+            self.counters.add_written(bytes.len());
         }
         Ok(())
     }
 
     fn finish(mut self) -> Result<(), StoreError> {
-        self.file.sync_all().map_err(|e| StoreError::io("sync", &self.tmp, e))?;
+        if let Some(writer) = self.writer.take() {
+            writer.finish().map_err(|e| StoreError::io("write", &self.tmp, e))?;
+        }
         fs::rename(&self.tmp, &self.path).map_err(|e| StoreError::io("rename", &self.tmp, e))?;
         self.is_finished = true;
         let synced = sync_folder(self.path.parent().unwrap_or(Path::new(".")));
