@@ -3,7 +3,6 @@
 mod closed_loop;
 mod engine;
 mod figures;
-mod jobs;
 mod process;
 mod raw;
 
@@ -20,9 +19,6 @@ use raw::RawFile;
 use crate::disk::Disk;
 use crate::records::RECORD_BYTES;
 
-const PRODUCERS: [u32; 3] = [1, 100, 1_000];
-const PARTITIONS: [u32; 3] = [1, 12, 10_000];
-
 /// What to do.
 #[derive(Debug, clap::Args)]
 pub struct Plan {
@@ -32,6 +28,12 @@ pub struct Plan {
     /// How often each load runs; the medians are reported.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
+    /// How many producers to load it with.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1_000])]
+    producers: Vec<u32>,
+    /// How many partitions to spread them over.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 12, 10_000])]
+    partitions: Vec<u32>,
     /// Bytes in the log when the broker's start is timed.
     #[arg(long, default_value_t = 2 << 30)]
     bytes: u64,
@@ -55,8 +57,8 @@ pub fn run(plan: &Plan, folder: &Path) -> Result<LogFigures> {
     let files = if plan.fresh { Files::Fresh } else { Files::Recycled };
     if !plan.no_engine {
         for _ in 0..plan.rounds {
-            for partitions in PARTITIONS {
-                for producers in PRODUCERS {
+            for &partitions in &plan.partitions {
+                for &producers in &plan.producers {
                     let load = Load {
                         producers,
                         partitions,

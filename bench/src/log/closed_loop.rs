@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+/// Records that are taken in between two looks at the disk, as many as messages by the broker's own task.
+const TURN_LEN: u32 = 256;
+
 /// How many producers do what for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
@@ -24,6 +27,8 @@ pub trait Commits {
     fn begin(&mut self) -> Result<()>;
     /// Waits for the commit that is under way, and returns its number.
     fn wait(&mut self) -> Result<u64>;
+    /// Takes in the commit that was waited for, and does what is to be done beside commits.
+    fn keep_house(&mut self) -> Result<()>;
 }
 
 /// What came of it.
@@ -54,8 +59,11 @@ pub fn drive(store: &mut impl Commits, load: Load) -> Result<Driven> {
     loop {
         let now = Instant::now();
         if now - begun < load.duration {
-            for _ in 0..ready {
+            for n in 1..=ready {
                 under_way.push_back((store.append(random.below(load.partitions))?, now));
+                if n % TURN_LEN == 0 {
+                    store.begin()?;
+                }
             }
             ready = 0;
         }
@@ -66,6 +74,7 @@ pub fn drive(store: &mut impl Commits, load: Load) -> Result<Driven> {
         let durable = store.wait()?;
         // The disk first: what queued meanwhile is written while the answers are counted.
         store.begin()?;
+        store.keep_house()?;
         let now = Instant::now();
         while under_way.front().is_some_and(|(commit, _)| *commit <= durable) {
             if let Some((_, since)) = under_way.pop_front() {

@@ -1,19 +1,22 @@
 //! The log engine with the broker's own files and threads around it, but without its network.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
-use broker_log::{LogSettings, Now, PartitionKey, TopicNo};
+use broker_log::{LogSettings, Now, PartitionKey, SlotNo, TopicNo};
 use bytes::Bytes;
+use cloud_broker::job_threads::{JobReport, JobThreads};
 use cloud_broker::log_folder::{OpenedLog, SpaceSettings, WalEvent, WalListener, open};
+use cloud_broker::{StorageSettings, SyncLatency};
+use process::Shutdown;
 use wire::ids::{Incarnation, Partition};
 use wire::record_batch::RecordBatchHeader;
 use wire::time::{MonoMs, UnixMs};
 
 use super::closed_loop::Commits;
-use super::jobs::Jobs;
 use crate::process::fresh;
 use crate::records::batch;
 use crate::zeros::zeroed;
@@ -23,8 +26,8 @@ const TOPIC: TopicNo = TopicNo(1);
 /// WAL files that are kept ready, as the broker's own default.
 const READY_FILES: usize = 2;
 
-/// WAL files that are there to be used again: enough for some seconds.
-const RECYCLED_FILES: usize = 10;
+/// WAL files that are there to be used again: enough for two seconds of a fast disk.
+const RECYCLED_FILES: usize = 32;
 
 /// What the log begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +43,15 @@ pub enum Files {
 pub struct Engine {
     opened: OpenedLog,
     events: Receiver<WalEvent>,
-    jobs: Jobs,
+    jobs: JobThreads,
+    reports: Receiver<JobReport>,
     batch: Bytes,
     folder: PathBuf,
     begun: Instant,
+    /// The turn's time.
+    now: UnixMs,
+    /// On disk, and not taken in yet.
+    synced: Option<SlotNo>,
 }
 
 impl Engine {
@@ -66,28 +74,22 @@ impl Engine {
         let (sender, events) = sync_channel(1);
         let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let incarnation = Incarnation(since.as_nanos().to_le_bytes());
-        let opened = open(&folder, &settings, space, incarnation, wall()?, Events(sender), |_| {});
+        let syncs = Arc::<SyncLatency>::default();
+        let listener = Events { sender, syncs: Arc::clone(&syncs) };
+        let opened = open(&folder, &settings, space, incarnation, wall()?, listener, |_| {});
         let mut opened = opened.map_err(|error| anyhow!("{error}"))?;
         for partition in 0..partitions {
             opened.log.register_partition(key(partition))?;
         }
-        let jobs = Jobs::spawn(&opened.folder);
-        Ok(Self { opened, events, jobs, batch: batch(1)?, folder, begun: Instant::now() })
-    }
-
-    /// What the engine wants done beside it.
-    fn keep_house(&mut self) -> Result<()> {
-        let mono = MonoMs(u64::try_from(self.begun.elapsed().as_millis())?);
-        let now = Now { mono, wall: wall()? };
-        let log = &mut self.opened.log;
-        log.maintain(now);
-        while let Some(done) = self.jobs.finished() {
-            log.job_done(now, done);
-        }
-        while let Some(job) = log.take_job(now) {
-            self.jobs.start(job);
-        }
-        Ok(())
+        let rate = StorageSettings::default().compaction_bytes_per_second;
+        let (trigger, _) = Shutdown::new();
+        let (done, reports) = channel();
+        let jobs = JobThreads::spawn(&opened.folder, rate, syncs, &trigger, move |report| {
+            // Whoever has stopped listening has the figures.
+            let _ = done.send(report);
+        })?;
+        let (batch, begun, now) = (batch(1)?, Instant::now(), wall()?);
+        Ok(Self { opened, events, jobs, reports, batch, folder, begun, now, synced: None })
     }
 }
 
@@ -96,7 +98,7 @@ impl Commits for Engine {
         // A connection checks what it has received.
         let header = RecordBatchHeader::parse(&self.batch).map_err(|error| anyhow!("{error:?}"))?;
         header.check_crc(&self.batch).map_err(|error| anyhow!("{error:?}"))?;
-        let appended = self.opened.log.append(wall()?, key(partition), self.batch.clone())?;
+        let appended = self.opened.log.append(self.now, key(partition), self.batch.clone())?;
         Ok(appended.slot_no.0)
     }
 
@@ -110,12 +112,30 @@ impl Commits for Engine {
     fn wait(&mut self) -> Result<u64> {
         match self.events.recv().context("the WAL's thread has ended")? {
             WalEvent::Durable(slot_no) => {
-                self.opened.log.slot_durable(slot_no);
-                self.keep_house()?;
+                self.opened.log.slot_synced(slot_no);
+                self.synced = Some(slot_no);
                 Ok(slot_no.0)
             }
             WalEvent::Failed(error) => bail!("{error}"),
         }
+    }
+
+    fn keep_house(&mut self) -> Result<()> {
+        self.now = wall()?;
+        let mono = MonoMs(u64::try_from(self.begun.elapsed().as_millis())?);
+        let now = Now { mono, wall: self.now };
+        let log = &mut self.opened.log;
+        if let Some(slot_no) = self.synced.take() {
+            log.slot_durable(slot_no);
+        }
+        log.maintain(now);
+        while let Ok(report) = self.reports.try_recv() {
+            log.job_done(now, report.done);
+        }
+        while let Some(job) = log.take_job(now) {
+            self.jobs.start(job);
+        }
+        Ok(())
     }
 }
 
@@ -128,15 +148,20 @@ impl Drop for Engine {
 
 /// Hands on what the WAL's thread says.
 #[derive(Debug)]
-struct Events(SyncSender<WalEvent>);
+struct Events {
+    sender: SyncSender<WalEvent>,
+    syncs: Arc<SyncLatency>,
+}
 
 impl WalListener for Events {
     fn event(&mut self, event: WalEvent) {
         // Whoever has stopped listening has the figures.
-        let _ = self.0.send(event);
+        let _ = self.sender.send(event);
     }
 
-    fn synced(&mut self, _: Duration) {}
+    fn synced(&mut self, took: Duration) {
+        self.syncs.synced(Instant::now(), took);
+    }
 }
 
 fn key(partition: u32) -> PartitionKey {

@@ -95,6 +95,10 @@ impl Commits for RawFile {
         self.is_under_way = false;
         Ok(self.next_commit - 1)
     }
+
+    fn keep_house(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Drop for RawFile {
