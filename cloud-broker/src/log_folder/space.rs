@@ -166,6 +166,17 @@ impl Space {
         self.changed.notify_all();
     }
 
+    /// Space was given back: producers that were turned away may wait for it.
+    pub(super) fn freed(&self) {
+        self.lock().look = true;
+        self.changed.notify_all();
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_looked_at_soon(&self) -> bool {
+        self.lock().look
+    }
+
     /// The file at hand is half full: have the next ones prepared.
     pub(super) fn want(&self) {
         let mut state = self.lock();

@@ -92,9 +92,11 @@ impl UnitStore for LogFolder {
         self.handles().forget(unit);
         let path = self.path_of(unit);
         match unit {
-            UnitId::Wal(_) if self.space().recycle(&path)? => Ok(()),
-            UnitId::Wal(_) | UnitId::Unit(_) => remove_if_there(&path),
+            UnitId::Wal(_) if self.space().recycle(&path)? => return Ok(()),
+            UnitId::Wal(_) | UnitId::Unit(_) => remove_if_there(&path)?,
         }
+        self.space().freed();
+        Ok(())
     }
 }
 

@@ -27,7 +27,9 @@ fn a_unit_exists_once_it_is_finished() {
     assert_eq!(read(&mut folder, UnitId::Unit(UnitNo(5))), content);
     let end = UnitSource::read_at(&mut folder, UnitId::Unit(UnitNo(5)), (10 << 20) - 2, 8);
     assert_eq!(end.unwrap(), content[content.len() - 2..]);
+    assert!(!folder.space().is_looked_at_soon());
     folder.free(UnitId::Unit(UnitNo(5))).unwrap();
+    assert!(folder.space().is_looked_at_soon(), "producers may wait for what was given back");
     assert_eq!(folder.units().unwrap(), []);
     folder.free(UnitId::Unit(UnitNo(5))).unwrap();
 }
