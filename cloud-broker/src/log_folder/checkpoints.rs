@@ -45,7 +45,8 @@ impl CheckpointStore for LogFolder {
                 writer.append(part).map_err(|e| StoreError::io("write", &tmp, e))?;
                 self.counters.add_written(part.len());
             }
-            writer.finish().map_err(|e| StoreError::io("write", &tmp, e))?;
+            writer.flush().map_err(|e| StoreError::io("write", &tmp, e))?;
+            writer.sync().map_err(|e| StoreError::io("sync", &tmp, e))?;
             fs::rename(&tmp, &path).map_err(|e| StoreError::io("rename", &tmp, e))
         })();
         if stored.is_err() {

@@ -46,7 +46,8 @@ impl DirectFile {
 /// Bytes that go to the disk in one piece.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Where the page cache has to do, so many are written without a sync at most.
+/// Where the page cache has to do, so many are written without a sync at most: after 256 MiB in one go the 99th percentile of
+/// commits was seven times what it is with syncs in between.
 const UNSYNCED_BYTES_MAX: usize = 4 << 20;
 
 /// Writes a file from some position on, in pieces past the page cache, where the file system can.
@@ -77,9 +78,10 @@ impl PieceWriter {
     /// As [`FileExt::write_all_at`].
     pub(super) fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            // The first piece ends where a block does, so that the others are whole blocks.
+            // What leads to the first block goes by itself, so that the rest is whole blocks.
             let into_block = usize::try_from(self.pos % SLOT_ALIGN as u64).unwrap_or(0);
-            let room = PIECE_BYTES - into_block - (self.buffer.len() - self.start);
+            let piece = if into_block == 0 { PIECE_BYTES } else { SLOT_ALIGN - into_block };
+            let room = piece - (self.buffer.len() - self.start);
             let (fitting, rest) = bytes.split_at(bytes.len().min(room));
             self.buffer.extend_from_slice(fitting);
             if fitting.len() == room {
@@ -90,16 +92,22 @@ impl PieceWriter {
         Ok(())
     }
 
-    /// Makes everything durable, with the file's length; gives back the file and where it ends.
+    /// Writes the rest.
     ///
     /// # Errors
-    /// As [`FileExt::write_all_at`] and [`File::sync_all`].
-    pub(super) fn finish(mut self) -> io::Result<(File, u64)> {
+    /// As [`FileExt::write_all_at`].
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         let blocks = (self.buffer.len() - self.start) / SLOT_ALIGN * SLOT_ALIGN;
         self.write(self.start + blocks)?;
-        self.write(self.buffer.len())?;
-        self.file.sync_all()?;
-        Ok((self.file, self.pos))
+        self.write(self.buffer.len())
+    }
+
+    /// Makes what was written durable, with the file's length.
+    ///
+    /// # Errors
+    /// As [`File::sync_all`].
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
     }
 
     /// Writes the piece in hand, up to `end` in the buffer.
@@ -148,7 +156,8 @@ mod tests {
     fn pieces_lie_behind_each_other_wherever_the_first_begins() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("file");
-        let bytes: Vec<u8> = (0..2 * PIECE_BYTES + 12_345).map(|n| (n / 7) as u8).collect();
+        let bytes: Vec<u8> =
+            (0..UNSYNCED_BYTES_MAX + PIECE_BYTES + 12_345).map(|n| (n / 7) as u8).collect();
         for refused in [false, true] {
             for (pos, len) in [0, 1, SLOT_ALIGN, 3 * SLOT_ALIGN + 17].into_iter().flat_map(|pos| {
                 let lens = [0, 1, SLOT_ALIGN, PIECE_BYTES, PIECE_BYTES + 1, bytes.len()];
@@ -163,13 +172,23 @@ mod tests {
                 for part in bytes[..len].chunks(100_000) {
                     writer.append(part).unwrap();
                 }
-                let (_, end) = writer.finish().unwrap();
+                writer.flush().unwrap();
+                writer.sync().unwrap();
                 let written = std::fs::read(&path).unwrap();
-                assert_eq!((written.len(), end), (pos + len, (pos + len) as u64));
+                assert_eq!(written.len(), pos + len);
                 assert!(written[..pos].iter().all(|byte| *byte == b'-'));
                 assert!(written[pos..] == bytes[..len], "{pos} {len} {refused}");
             }
         }
+    }
+
+    #[test]
+    fn a_piece_that_does_not_fit_the_disk_is_an_error() {
+        let full = Path::new("/dev/full");
+        let file = File::options().write(true).open(full).unwrap();
+        let mut writer = PieceWriter::new(file, full, 0);
+        let failed = writer.append(&vec![1; PIECE_BYTES]).unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::StorageFull);
     }
 
     #[test]

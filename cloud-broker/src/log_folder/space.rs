@@ -69,7 +69,7 @@ pub(super) struct Space {
     folder: PathBuf,
     settings: SpaceSettings,
     /// A lock, because a file must be in one hand: whoever takes it out of the state may write to it. Files are renamed
-    /// while it is held, never written or synced.
+    /// while it is held, never written or synced: whoever holds it may be a job, which runs at a lower priority than commits.
     state: Mutex<State>,
     /// Something of the state has changed.
     changed: Condvar,

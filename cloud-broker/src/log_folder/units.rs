@@ -80,12 +80,14 @@ impl UnitStore for LogFolder {
         let path = self.folders().wal_file(file_no);
         let file = File::options().write(true).open(&path);
         let file = file.map_err(|e| StoreError::io("open", &path, e))?;
-        let mut writer = PieceWriter::new(file, &path, pos);
-        let written = writer.append(footer).and_then(|()| writer.finish());
-        let (file, end) = written.map_err(|e| StoreError::io("write", &path, e))?;
-        self.counters.add_written(footer.len());
+        // Replay goes no further than the slots.
+        let end = pos + footer.len() as u64;
         file.set_len(end).map_err(|e| StoreError::io("cut", &path, e))?;
-        file.sync_all().map_err(|e| StoreError::io("sync", &path, e))
+        let mut writer = PieceWriter::new(file, &path, pos);
+        let written = writer.append(footer).and_then(|()| writer.flush());
+        written.map_err(|e| StoreError::io("write", &path, e))?;
+        self.counters.add_written(footer.len());
+        writer.sync().map_err(|e| StoreError::io("sync", &path, e))
     }
 
     fn free(&mut self, unit: UnitId) -> Result<(), StoreError> {
@@ -105,8 +107,7 @@ impl UnitStore for LogFolder {
 pub struct UnitFile {
     path: PathBuf,
     tmp: PathBuf,
-    /// `None` once it is finished.
-    writer: Option<PieceWriter>,
+    writer: PieceWriter,
     counters: Arc<Counters>,
     is_finished: bool,
 }
@@ -115,7 +116,7 @@ impl UnitFile {
     fn create(path: PathBuf, counters: Arc<Counters>) -> Result<Self, StoreError> {
         let tmp = tmp_of(&path);
         let file = File::create(&tmp).map_err(|e| StoreError::io("make", &tmp, e))?;
-        let writer = Some(PieceWriter::new(file, &tmp, 0));
+        let writer = PieceWriter::new(file, &tmp, 0);
         Ok(Self { path, tmp, writer, counters, is_finished: false })
     }
 }
@@ -124,17 +125,14 @@ impl UnitWrite for UnitFile {
     type Error = StoreError;
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        if let Some(writer) = &mut self.writer {
-            writer.append(bytes).map_err(|e| StoreError::io("write", &self.tmp, e))?;
-            self.counters.add_written(bytes.len());
-        }
+        self.writer.append(bytes).map_err(|e| StoreError::io("write", &self.tmp, e))?;
+        self.counters.add_written(bytes.len());
         Ok(())
     }
 
     fn finish(mut self) -> Result<(), StoreError> {
-        if let Some(writer) = self.writer.take() {
-            writer.finish().map_err(|e| StoreError::io("write", &self.tmp, e))?;
-        }
+        self.writer.flush().map_err(|e| StoreError::io("write", &self.tmp, e))?;
+        self.writer.sync().map_err(|e| StoreError::io("sync", &self.tmp, e))?;
         fs::rename(&self.tmp, &self.path).map_err(|e| StoreError::io("rename", &self.tmp, e))?;
         self.is_finished = true;
         let synced = sync_folder(self.path.parent().unwrap_or(Path::new(".")));

@@ -14,7 +14,7 @@ use super::{StoreError, WalError};
 /// What the writer reports.
 #[derive(Debug)]
 pub enum WalEvent {
-    /// This slot is on disk: give it to the engine's `slot_durable`.
+    /// This slot is on disk: give it to the engine's `slot_synced`, and behind that to `slot_durable`.
     Durable(SlotNo),
     /// A write or a sync failed. It is the last event. Acknowledge nothing more, and end the process with an error:
     /// only a new one can find out what is on disk.

@@ -110,8 +110,9 @@ pub struct BrokerStats {
 ///
 /// Call [`Broker::handle`] for each event and [`Broker::handle_deadlines`] when [`Broker::next_deadline`] has come; carry
 /// out the effects. After each batch of events, call [`Broker::take_slot`]; write and sync what it yields, then call
-/// [`Broker::slot_durable`], and [`Broker::take_slot`] again; or [`Broker::slot_synced`] and [`Broker::take_slot`] first. Before the first slot is durable, nothing may be served. Then
-/// call [`Broker::take_job`] until there is none; run each beside the engine, and call [`Broker::job_done`].
+/// [`Broker::slot_synced`], [`Broker::take_slot`] again, and [`Broker::slot_durable`]. Before the first slot is durable,
+/// nothing may be served. Then call [`Broker::take_job`] until there is none; run each beside the engine, and call
+/// [`Broker::job_done`].
 #[derive(Debug)]
 pub struct Broker {
     settings: BrokerSettings,
@@ -269,6 +270,9 @@ impl Broker {
     }
 
     /// The slot in flight is on disk: [`Broker::take_slot`] yields the next one. [`Broker::slot_durable`] has to follow.
+    ///
+    /// # Panics
+    /// As [`broker_log::Log::slot_synced`].
     pub fn slot_synced(&mut self, slot_no: SlotNo) {
         self.log.slot_synced(slot_no);
     }

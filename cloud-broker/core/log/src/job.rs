@@ -85,7 +85,7 @@ pub struct SealJob {
     pub size: u64,
     /// Sum over its runs' sums.
     pub setsum: u64,
-    /// Its runs, in any order; those that nobody can read any more are left out.
+    /// Its runs, each partition's together and in the order of their offsets; those that nobody can read any more are left out.
     pub runs: Vec<UnitRun>,
 }
 

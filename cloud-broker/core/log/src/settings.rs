@@ -78,7 +78,7 @@ impl Default for LogSettings {
             tail_bytes: 64 << 20,
             pending_bytes_max: 64 << 20,
             wal_file_age_ms_max: DAY_MS,
-            checkpoint_bytes_min: 64 << 20,
+            checkpoint_bytes_min: 128 << 20,
             space_checkpoint_ms: 5_000,
             l0_bytes_max: 32 << 30,
             l0_entries_max: 2_000_000,

@@ -59,6 +59,23 @@ fn a_sealed_file_ends_behind_its_footer() {
 }
 
 #[test]
+fn a_footer_is_seen_by_whoever_has_read_the_file() {
+    let root = TempDir::new().unwrap();
+    let mut folder = folder(&root);
+    let path = folder.folders().wal_file(FileNo(3));
+    let mut content = vec![1; 1 << 20];
+    fs::write(&path, &content).unwrap();
+    let footer: Vec<u8> = (0..600_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    for pos in [content.len() - footer.len(), 4096, 4100] {
+        assert_eq!(read(&mut folder, UnitId::Wal(FileNo(3))), content);
+        folder.seal(FileNo(3), pos as u64, &footer).unwrap();
+        content.truncate(pos);
+        content.extend_from_slice(&footer);
+        assert!(read(&mut folder, UnitId::Wal(FileNo(3))) == content, "{pos}");
+    }
+}
+
+#[test]
 fn a_recycled_file_is_read_as_what_it_is_now() {
     let root = TempDir::new().unwrap();
     let mut folder = folder(&root);

@@ -10,6 +10,9 @@ use super::shard::ShardPart;
 use super::{CheckpointHead, PartitionState, ProducerState, partition, producers, units};
 use crate::ids::{PartitionKey, SHARDS, Shard};
 
+/// So many shards are laid out before others may have the processor.
+const SHARDS_PER_BREATH: u16 = 64;
+
 /// Lays a checkpoint out. Call [`CheckpointWriter::producers`] when the last slot that the checkpoint covers is staged,
 /// [`CheckpointWriter::partition`] for every partition and [`CheckpointWriter::finish`] when that slot is durable.
 ///
@@ -79,6 +82,15 @@ impl CheckpointWriter {
     /// # Panics
     /// If replay is to go on in another incarnation's chain than the checkpoint's own: there is one field for both.
     pub fn finish(self, head: &CheckpointHead) -> Result<Vec<Bytes>, SectionTooLarge> {
+        self.finish_with(head, || {})
+    }
+
+    /// The same; calls `breathe` after every few shards.
+    pub(crate) fn finish_with(
+        self,
+        head: &CheckpointHead,
+        mut breathe: impl FnMut(),
+    ) -> Result<Vec<Bytes>, SectionTooLarge> {
         assert_eq!(head.id.incarnation, head.replay.incarnation, "a checkpoint of another's chain");
         debug_assert!(head.units.is_sorted_by(|before, unit| before.id < unit.id));
         debug_assert!(head.unsealed.is_sorted_by(|before, file| before.file_no < file.file_no));
@@ -93,6 +105,9 @@ impl CheckpointWriter {
         let section = add(SectionKind::Units, vec![units]);
         sections.push(section.ok_or(SectionTooLarge::Units)?);
         for (number, part) in (0..SHARDS).zip(self.shards) {
+            if number % SHARDS_PER_BREATH == 0 {
+                breathe();
+            }
             if part.partitions.is_empty() {
                 continue;
             }

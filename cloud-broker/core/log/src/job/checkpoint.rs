@@ -2,16 +2,17 @@
 
 use std::fmt::Display;
 
-use super::{CheckpointJob, JobDone, Lane};
+use super::{CheckpointJob, JobDone, Lane, Pace};
 use crate::store::CheckpointStore;
 
 /// Stores the checkpoint, then removes what it replaces.
-pub(crate) fn run<S>(job: CheckpointJob, store: &mut S) -> JobDone
+pub(crate) fn run<S>(job: CheckpointJob, store: &mut S, pace: &mut dyn Pace) -> JobDone
 where
     S: CheckpointStore<Error: Display>,
 {
     let id = job.head.id;
-    let parts = job.writer.finish(&job.head).map_err(|error| error.to_string());
+    let parts = job.writer.finish_with(&job.head, || pace.breathe());
+    let parts = parts.map_err(|error| error.to_string());
     let stored =
         parts.and_then(|parts| store.put_checkpoint(id, &parts).map_err(|error| error.to_string()));
     if let Err(error) = stored {
@@ -36,6 +37,7 @@ mod tests {
         Checkpoint, CheckpointHead, CheckpointWriter, PartitionState, ReplayFrom,
     };
     use crate::ids::{FileNo, PartitionKey, SlotNo, TopicNo, UnitNo};
+    use crate::job::Proceed;
     use crate::store::CheckpointId;
 
     /// Notes what is asked of it, and fails where it is told to.
@@ -74,6 +76,14 @@ mod tests {
         }
     }
 
+    struct Unhurried;
+
+    impl Pace for Unhurried {
+        fn wrote(&mut self, _: usize) -> Proceed {
+            Proceed::Go
+        }
+    }
+
     fn id(n: u64) -> CheckpointId {
         CheckpointId { incarnation: Incarnation([1; 16]), n }
     }
@@ -109,7 +119,7 @@ mod tests {
         let key = PartitionKey { topic_no: TopicNo(1), partition: Partition(0) };
         writer.partition(&PartitionState { next: Offset(1), ..PartitionState::empty(key) });
         let job = CheckpointJob { head: head(), writer, replaces: vec![id(6), id(7)] };
-        (run(job, &mut store), store.calls)
+        (run(job, &mut store, &mut Unhurried), store.calls)
     }
 
     #[test]

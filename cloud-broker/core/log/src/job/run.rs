@@ -17,7 +17,7 @@ pub enum Proceed {
 
 /// Holds jobs back, so that commits do not suffer from them.
 pub trait Pace {
-    /// `bytes` were written and synced. Returns when more may be.
+    /// `bytes` were written, or are about to be. Returns when more may be.
     fn wrote(&mut self, bytes: usize) -> Proceed;
 
     /// `bytes` were read, and nothing was written since the last call: what a job does that looks at much before it writes.
@@ -43,7 +43,7 @@ impl Job {
     {
         match self {
             Self::Seal(job) => seal::run(&job, store, pace),
-            Self::Checkpoint(job) => checkpoint::run(job, store),
+            Self::Checkpoint(job) => checkpoint::run(job, store, pace),
             Self::Free(job) => free::run(job, store),
             Self::Rewrite(job) => rewrite::run(&job, store, pace),
             Self::Compact(job) => compact::run(&job, store, pace, records),

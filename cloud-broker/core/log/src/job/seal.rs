@@ -32,7 +32,7 @@ where
         }
         setsum = setsum.wrapping_add(run.setsum);
         add(&mut extents, id, n, run);
-        if n % RUNS_PER_BREATH == 0 {
+        if n % RUNS_PER_BREATH == RUNS_PER_BREATH - 1 {
             pace.breathe();
         }
     }

@@ -13,7 +13,7 @@ use crate::settings::UPLINK_STREAMS_MAX;
 use crate::slot::{BatchToPlace, ENTRY_BYTES_PER_BATCH, RunFlags};
 use crate::uplink_stream::UplinkAppend;
 
-/// Why a batch was not appended. Nothing has changed.
+/// Why a batch was not appended. Nothing has changed. What is wrong with the batch is told before what is wrong with its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// Too much waits for the disk: try again after the next commit.

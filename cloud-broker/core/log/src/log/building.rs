@@ -15,7 +15,6 @@ use crate::ids::{PartitionKey, SlotNo, TopicNo};
 use crate::job::CheckpointJob;
 use crate::mutant::{self, Mutant};
 use crate::partition::PartitionLog;
-use crate::slot::RunEntry;
 use crate::store::CheckpointId;
 
 /// A checkpoint that is being written down.
@@ -94,26 +93,26 @@ impl Log {
 
     /// To be called before a partition changes, or where its streams durably stand.
     pub(super) fn keep_for_checkpoint(&mut self, key: PartitionKey) {
-        let is_unwritten =
-            |building: &mut Building| key >= building.next && !building.early.contains(&key);
-        let Some(mut building) = self.jobs.checkpoints.building.take_if(is_unwritten) else {
-            return;
-        };
-        if let Some(partition) = self.partitions.get(&key)
-            && !mutant::is(Mutant::CheckpointTorn)
-        {
-            let mut state = PartitionState::empty(key);
-            self.write_down(key, partition, &mut building.writer, &mut state);
-            building.early.insert(key);
-        }
-        self.jobs.checkpoints.building = Some(building);
+        self.keep_all_for_checkpoint([key]);
     }
 
-    /// The same for all partitions of a slot.
-    pub(super) fn keep_all_for_checkpoint(&mut self, runs: &[RunEntry]) {
-        if self.jobs.checkpoints.is_building() {
-            runs.iter().for_each(|run| self.keep_for_checkpoint(run.key));
+    /// The same for several, one behind the other or not.
+    pub(super) fn keep_all_for_checkpoint(&mut self, keys: impl IntoIterator<Item = PartitionKey>) {
+        let Some(mut building) = self.jobs.checkpoints.building.take() else {
+            return;
+        };
+        let mut state = PartitionState::empty(building.next);
+        for key in keys {
+            let is_written = key < building.next || building.early.contains(&key);
+            if is_written || mutant::is(Mutant::CheckpointTorn) {
+                continue;
+            }
+            if let Some(partition) = self.partitions.get(&key) {
+                self.write_down(key, partition, &mut building.writer, &mut state);
+                building.early.insert(key);
+            }
         }
+        self.jobs.checkpoints.building = Some(building);
     }
 
     fn checkpoint_head(&self, id: CheckpointId, through: SlotNo) -> CheckpointHead {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use wire::offset::Offset;
 use wire::time::UnixMs;
 
+use super::place::Taken;
 use super::{Log, NewFile};
 use crate::ids::{FileNo, PartitionKey, SlotNo};
 use crate::job::UnitRun;
@@ -58,6 +59,7 @@ pub(super) struct InFlight {
     slot_no: SlotNo,
     append_ms: UnixMs,
     file_no: FileNo,
+    file_size: u64,
     pos: u32,
     pub(super) encoded: EncodedSlot,
 }
@@ -78,10 +80,11 @@ impl Log {
         let (slot_no, append_ms) = (staged.slot_no, staged.append_ms);
         let encoded = staged.encode(self.incarnation, self.prev_crc);
         self.prev_crc = encoded.crc;
-        let (new_file, file_no, pos) = self.place.take(slot_no, encoded.bytes.len());
+        let place = self.place.take(slot_no, encoded.bytes.len());
+        let Taken { new_file, file_no, file_size, pos } = place;
         self.jobs.checkpoints.wrote(encoded.bytes.len());
         let bytes = encoded.bytes.clone();
-        self.in_flight = Some(InFlight { slot_no, append_ms, file_no, pos, encoded });
+        self.in_flight = Some(InFlight { slot_no, append_ms, file_no, file_size, pos, encoded });
         Some(SlotToWrite { slot_no, new_file, file_no, pos, bytes })
     }
 
@@ -122,10 +125,10 @@ impl Log {
             .expect("only the slot in flight can become durable");
         // A checkpoint that covers the slot before this one has to know nothing of this one.
         self.build_checkpoint_if_durable();
-        self.keep_all_for_checkpoint(&slot.encoded.runs);
+        self.keep_all_for_checkpoint(slot.encoded.runs.iter().map(|run| run.key));
         self.maintenance.slot_durable(!slot.encoded.runs.is_empty());
         let slots_end = u64::from(slot.pos) + slot.encoded.bytes.len() as u64;
-        let file = (slot.file_no, self.place.size_of(slot.file_no));
+        let file = (slot.file_no, slot.file_size);
         let file = self.catalog.slot_durable(file, slot_no, slots_end, slot.append_ms);
         let mut moved: Vec<Moved> = Vec::new();
         for (entry, setsum) in slot.encoded.runs.iter().zip(&slot.encoded.setsums) {

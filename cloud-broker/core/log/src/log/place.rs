@@ -39,6 +39,18 @@ struct OpenFile {
 const HEADER: u32 = WAL_FILE_HEADER_BYTES as u32;
 const ALIGN: u32 = SLOT_ALIGN as u32;
 
+/// A slot's place.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// The file to make first, if the slot begins one.
+    pub(super) new_file: Option<NewFile>,
+    pub(super) file_no: FileNo,
+    /// The file's size.
+    pub(super) file_size: u64,
+    /// First byte in the file.
+    pub(super) pos: u32,
+}
+
 impl WritePlace {
     pub(super) fn new(incarnation: Incarnation, file_bytes: u32, next_file: FileNo) -> Self {
         Self {
@@ -78,14 +90,8 @@ impl WritePlace {
         self.open = None;
     }
 
-    /// The size of the file that is open.
-    pub(super) fn size_of(&self, file_no: FileNo) -> u64 {
-        let open = self.open.as_ref().filter(|open| open.file_no == file_no);
-        open.map_or(0, |open| u64::from(open.size))
-    }
-
     /// Takes the place for a slot of `len` bytes with padding. A slot never spans files.
-    pub(super) fn take(&mut self, slot_no: SlotNo, len: usize) -> (Option<NewFile>, FileNo, u32) {
+    pub(super) fn take(&mut self, slot_no: SlotNo, len: usize) -> Taken {
         let len = u32::try_from(len).expect("at most SLOT_BYTES_MAX");
         let mut new_file = None;
         let file = match self.open.take() {
@@ -113,6 +119,6 @@ impl WritePlace {
         };
         let pos = file.pos;
         file.pos += len;
-        (new_file, file.file_no, pos)
+        Taken { new_file, file_no: file.file_no, file_size: u64::from(file.size), pos }
     }
 }

@@ -169,6 +169,8 @@ struct SlotBuilder {
     crc: SlotCrc,
     /// Bytes that the checksum covers.
     checked: usize,
+    /// What the header says.
+    total_len: usize,
 }
 
 impl SlotBuilder {
@@ -188,7 +190,7 @@ impl SlotBuilder {
         fields.write(&mut header);
         let mut buffer = SlotBuffer::new(total_len);
         buffer.push(&header);
-        Self { buffer, header, crc: SlotCrc::new(&header), checked: SLOT_HEADER_BYTES }
+        Self { buffer, header, crc: SlotCrc::new(&header), checked: SLOT_HEADER_BYTES, total_len }
     }
 
     /// Adds bytes, which may be changed until the next call.
@@ -205,7 +207,11 @@ impl SlotBuilder {
     }
 
     /// The slot with its padding, and its CRC.
+    ///
+    /// # Panics
+    /// If it has not as many bytes as its header says: recovery would refuse it.
     fn finish(mut self) -> (Bytes, u32) {
+        assert_eq!(self.buffer.len(), self.total_len, "the header was written for so many bytes");
         self.checksum();
         let crc = self.crc.finish();
         put(&mut self.header, CRC_AT, crc.to_le_bytes());

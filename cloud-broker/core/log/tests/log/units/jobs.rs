@@ -101,10 +101,13 @@ fn a_file_whose_runs_cannot_be_there_is_not_sealed() {
     let mut twice = job.clone();
     twice.runs[1] = twice.runs[0];
     twice.setsum = twice.runs.iter().fold(0, |sum, run| sum.wrapping_add(run.setsum));
+    let mut disordered = job.clone();
+    disordered.runs.swap(0, 1);
     let lost = SealJob { runs: job.runs[1..].to_vec(), ..job.clone() };
     for (job, why) in [
         (beyond, "cannot be there"),
         (twice, "cannot be there"),
+        (disordered, "cannot be there"),
         (lost, "not those that were written"),
     ] {
         let error = error(world.run(Job::Seal(job)));
