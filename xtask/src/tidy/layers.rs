@@ -11,7 +11,7 @@ use crate::command::{cargo, output, workspace_root};
 
 /// What each package may depend on among ours, in any kind of dependency. A trailing `*` stands for any ending.
 const DIRECTIONS: &[(&str, &[&str])] = &[
-    ("bench", &["broker-*", "cloud-broker", "wire"]),
+    ("bench", &["broker-*", "cloud-broker", "process", "wire"]),
     ("broker-core", &["broker-*", "wire"]),
     ("broker-*", &["wire"]),
     (

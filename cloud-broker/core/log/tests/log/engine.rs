@@ -5,12 +5,15 @@ use wire::limits::RECORD_BATCH_BYTES_MAX;
 use wire::offset::{LeaderEpoch, Offset};
 use wire::time::UnixMs;
 
+use broker_log::plain_records::PlainRecords;
 use broker_log::{
-    AppendError, FirstBatch, LogSettings, Moved, PartitionOffsets, ReadError, SlotNo, TopicNo,
+    AppendError, FileNo, FirstBatch, Job, LogSettings, Moved, PartitionOffsets, ReadError, SlotNo,
+    TopicNo,
 };
 
 use crate::batches::{batch, key};
 use crate::disk::{Disk, flush, small, start, write};
+use crate::world::{Hurry, World};
 
 const NOW: UnixMs = UnixMs(1_000);
 
@@ -38,6 +41,31 @@ fn the_next_slot_is_given_away_before_the_last_one_is_taken_in() {
     log.slot_durable(second.slot_no);
     assert_eq!(log.offsets(a).unwrap().high_watermark, Offset(5));
     assert_eq!(log.slot_for_answer(), None);
+}
+
+#[test]
+fn files_that_are_left_before_their_last_slot_is_taken_in_are_sealed_whole() {
+    for (bytes, per_file) in [(40 << 10, 1), (24 << 10, 2)] {
+        let mut world = World::new(LogSettings { slot_bytes_target: 1, ..small() }, &[key(4, 0)]);
+        for name in 0..3 * per_file {
+            world.log.append(world.now.wall, key(4, 0), batch(name, 1, bytes)).unwrap();
+        }
+        let mut sealed = Vec::new();
+        let mut next = world.log.take_slot();
+        while let Some(slot) = next {
+            write(&mut world.disk, &slot).unwrap();
+            world.log.slot_synced(slot.slot_no);
+            next = world.log.take_slot();
+            if let Some(Job::Seal(job)) = world.log.take_job(world.now) {
+                sealed.push((job.file_no, job.size, job.runs.len() as u64));
+                let done = Job::Seal(job).run(&mut world.disk, &mut Hurry, &PlainRecords);
+                world.log.job_done(world.now, done);
+            }
+            world.log.slot_durable(slot.slot_no);
+        }
+        let expected = [0, 1].map(|file_no| (FileNo(file_no), 64 << 10, per_file));
+        assert_eq!(sealed, expected);
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use wire::record_batch::{Codec, Record, RecordBatchBuilder, RecordBatchHeader};
 use wire::time::{MonoMs, UnixMs};
 
 use crate::batches::{batch, key, plain_producer};
-use crate::disk::{flush, read_plan, small, write};
+use crate::disk::{flush, read_plan, small};
 use crate::world::{Hurry, World};
 
 fn a() -> PartitionKey {
@@ -27,31 +27,6 @@ fn settings() -> LogSettings {
 
 fn slots(world: &mut World) -> usize {
     flush(&mut world.log, &mut world.disk).len()
-}
-
-#[test]
-fn files_that_are_left_before_their_last_slot_is_taken_in_are_sealed_whole() {
-    for (bytes, per_file) in [(40 << 10, 1), (24 << 10, 2)] {
-        let mut world = World::new(LogSettings { slot_bytes_target: 1, ..settings() }, &[a()]);
-        for name in 0..3 * per_file {
-            world.log.append(world.now.wall, a(), batch(name, 1, bytes)).unwrap();
-        }
-        let mut sealed = Vec::new();
-        let mut next = world.log.take_slot();
-        while let Some(slot) = next {
-            write(&mut world.disk, &slot).unwrap();
-            world.log.slot_synced(slot.slot_no);
-            next = world.log.take_slot();
-            if let Some(Job::Seal(job)) = world.log.take_job(world.now) {
-                sealed.push((job.file_no, job.size, job.runs.len() as u64));
-                let done = Job::Seal(job).run(&mut world.disk, &mut Hurry, &PlainRecords);
-                world.log.job_done(world.now, done);
-            }
-            world.log.slot_durable(slot.slot_no);
-        }
-        let expected = [0, 1].map(|file_no| (FileNo(file_no), 64 << 10, per_file));
-        assert_eq!(sealed, expected);
-    }
 }
 
 #[test]
