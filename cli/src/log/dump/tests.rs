@@ -103,7 +103,7 @@ fn slots() -> Vec<(u64, EncodedSlot)> {
         };
         let slot = match content {
             None => encode_control(&head, &open),
-            Some(batches) => encode_data(&head, batches),
+            Some(batches) => encode_data(&head, &batches),
         };
         let len = slot.bytes.len() as u64;
         slots.push((pos, slot));
@@ -301,7 +301,7 @@ fn lost_slots_at_the_end_of_a_file_are_found_by_the_next_one() {
         prev_crc: last.crc,
         append_ms: UnixMs(1_790_000_000_124),
     };
-    let slot = encode_data(&head, vec![place((2, 1), 4, b"next")]);
+    let slot = encode_data(&head, &[place((2, 1), 4, b"next")]);
     let mut next = header.encode().to_vec();
     next.extend_from_slice(&slot.bytes);
     next.resize(FILE_BYTES as usize, 0);
@@ -317,7 +317,7 @@ fn lost_slots_at_the_end_of_a_file_are_found_by_the_next_one() {
     fs::write(folder.path().join("wal").join(WAL), wal_file()).unwrap();
     assert_eq!(dumped(folder.path(), Format::Text, all(Depth::Verify)).0, 0);
     let head = SlotHead { prev_crc: 1, ..head };
-    let slot = encode_data(&head, vec![place((2, 1), 4, b"next")]);
+    let slot = encode_data(&head, &[place((2, 1), 4, b"next")]);
     next[WAL_FILE_HEADER_BYTES..][..slot.bytes.len()].copy_from_slice(&slot.bytes);
     fs::write(&next_path, &next).unwrap();
     let (damaged, text) = dumped(folder.path(), Format::Text, all(Depth::Verify));
@@ -352,8 +352,8 @@ fn the_footer_of_a_former_life_is_no_damage() {
         prev_crc: 0,
         append_ms: UnixMs(1_790_000_000_124),
     };
-    let data = encode_data(&head(first_slot), vec![place((2, 1), 4, b"own")]).bytes;
-    let marker = encode_data(&head(first_slot), Vec::new()).bytes;
+    let data = encode_data(&head(first_slot), &[place((2, 1), 4, b"own")]).bytes;
+    let marker = encode_data(&head(first_slot), &[]).bytes;
     for slot in [data, marker] {
         let mut wal = header.encode().to_vec();
         wal.extend_from_slice(&slot);
@@ -388,7 +388,7 @@ fn a_batch_is_printed_as_the_broker_left_it() {
         size: FILE_BYTES,
     };
     let mut wal = header.encode().to_vec();
-    wal.extend_from_slice(&encode_data(&head, vec![placed]).bytes);
+    wal.extend_from_slice(&encode_data(&head, &[placed]).bytes);
     let folder = TempDir::new().unwrap();
     let path = folder.path().join(WAL);
     fs::write(&path, wal).unwrap();
@@ -481,7 +481,7 @@ fn a_slot_of_another_chain_is_found() {
         prev_crc: 1,
         append_ms: UnixMs(1_790_000_000_123),
     };
-    let slot = encode_data(&head, vec![place((2, 1), 2, b"other")]);
+    let slot = encode_data(&head, &[place((2, 1), 2, b"other")]);
     wal[last_pos as usize..][..4096].fill(0);
     wal[last_pos as usize..][..slot.bytes.len()].copy_from_slice(&slot.bytes);
     fs::write(&path, wal).unwrap();
