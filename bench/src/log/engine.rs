@@ -6,10 +6,12 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
-use broker_log::{LogSettings, Now, PartitionKey, SlotNo, TopicNo};
+use broker_log::{Log, LogSettings, Now, PartitionKey, SlotNo, TopicNo};
 use bytes::Bytes;
 use cloud_broker::job_threads::{JobReport, JobThreads};
-use cloud_broker::log_folder::{OpenedLog, SpaceSettings, WalEvent, WalListener, open};
+use cloud_broker::log_folder::{
+    OpenedLog, SpaceKeeper, SpaceSettings, WalEvent, WalListener, WalWriter, open,
+};
 use cloud_broker::{StorageSettings, SyncLatency};
 use process::Shutdown;
 use wire::ids::{Incarnation, Partition};
@@ -41,7 +43,10 @@ pub enum Files {
 /// A log of one topic, open.
 #[derive(Debug)]
 pub struct Engine {
-    opened: OpenedLog,
+    log: Log,
+    /// Only held: prepares files while it lives. Retention would bring back as many as are used, so that none is prepared.
+    _keeper: Option<SpaceKeeper>,
+    writer: WalWriter,
     events: Receiver<WalEvent>,
     jobs: JobThreads,
     reports: Receiver<JobReport>,
@@ -77,19 +82,33 @@ impl Engine {
         let syncs = Arc::<SyncLatency>::default();
         let listener = Events { sender, syncs: Arc::clone(&syncs) };
         let opened = open(&folder, &settings, space, incarnation, wall()?, listener, |_| {});
-        let mut opened = opened.map_err(|error| anyhow!("{error}"))?;
+        let opened = opened.map_err(|error| anyhow!("{error}"))?;
+        let OpenedLog { mut log, folder: log_folder, keeper, writer, .. } = opened;
         for partition in 0..partitions {
-            opened.log.register_partition(key(partition))?;
+            log.register_partition(key(partition))?;
         }
+        let keeper = (files == Files::Fresh).then_some(keeper);
         let rate = StorageSettings::default().compaction_bytes_per_second;
         let (trigger, _) = Shutdown::new();
         let (done, reports) = channel();
-        let jobs = JobThreads::spawn(&opened.folder, rate, syncs, &trigger, move |report| {
+        let jobs = JobThreads::spawn(&log_folder, rate, syncs, &trigger, move |report| {
             // Whoever has stopped listening has the figures.
             let _ = done.send(report);
         })?;
         let (batch, begun, now) = (batch(1)?, Instant::now(), wall()?);
-        Ok(Self { opened, events, jobs, reports, batch, folder, begun, now, synced: None })
+        Ok(Self {
+            log,
+            _keeper: keeper,
+            writer,
+            events,
+            jobs,
+            reports,
+            batch,
+            folder,
+            begun,
+            now,
+            synced: None,
+        })
     }
 }
 
@@ -98,13 +117,13 @@ impl Commits for Engine {
         // A connection checks what it has received.
         let header = RecordBatchHeader::parse(&self.batch).map_err(|error| anyhow!("{error:?}"))?;
         header.check_crc(&self.batch).map_err(|error| anyhow!("{error:?}"))?;
-        let appended = self.opened.log.append(self.now, key(partition), self.batch.clone())?;
+        let appended = self.log.append(self.now, key(partition), self.batch.clone())?;
         Ok(appended.slot_no.0)
     }
 
     fn begin(&mut self) -> Result<()> {
-        match self.opened.log.take_slot() {
-            Some(slot) => Ok(self.opened.writer.write(slot)?),
+        match self.log.take_slot() {
+            Some(slot) => Ok(self.writer.write(slot)?),
             None => Ok(()),
         }
     }
@@ -112,7 +131,7 @@ impl Commits for Engine {
     fn wait(&mut self) -> Result<u64> {
         match self.events.recv().context("the WAL's thread has ended")? {
             WalEvent::Durable(slot_no) => {
-                self.opened.log.slot_synced(slot_no);
+                self.log.slot_synced(slot_no);
                 self.synced = Some(slot_no);
                 Ok(slot_no.0)
             }
@@ -124,7 +143,7 @@ impl Commits for Engine {
         self.now = wall()?;
         let mono = MonoMs(u64::try_from(self.begun.elapsed().as_millis())?);
         let now = Now { mono, wall: self.now };
-        let log = &mut self.opened.log;
+        let log = &mut self.log;
         if let Some(slot_no) = self.synced.take() {
             log.slot_durable(slot_no);
         }

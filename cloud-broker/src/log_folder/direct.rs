@@ -44,7 +44,7 @@ impl DirectFile {
 }
 
 /// Bytes that go to the disk in one piece.
-const PIECE_BYTES: usize = 256 << 10;
+const PIECE_BYTES: usize = 128 << 10;
 
 /// Where the page cache has to do, so many are written without a sync at most: after 256 MiB in one go the 99th percentile of
 /// commits was seven times what it is with syncs in between.

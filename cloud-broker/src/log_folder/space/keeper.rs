@@ -14,9 +14,14 @@ use crate::metrics;
 /// Others fill the disk too.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Zeros are written in pieces of this, with a pause between: 30 MB/s, which leaves the disk to the commits.
-const PIECE_BYTES: usize = 1 << 20;
-const PIECE_PAUSE: Duration = Duration::from_millis(33);
+/// Zeros are written in pieces of this, with a pause between: 30 MB/s, which leaves the disk to the commits. A MiB in one piece kept it
+/// from them for 0.6 ms.
+const PIECE_BYTES: usize = 128 << 10;
+const PIECE_PAUSE: Duration = Duration::from_millis(4);
+
+/// So much is synced at once: the last sync does not carry it all past a commit's, and the file system does not note down every
+/// piece by itself.
+const SYNC_BYTES: u64 = 1 << 20;
 
 /// More files than this are not told apart: it is enough.
 const FILES_MAX: u64 = 64;
@@ -262,9 +267,10 @@ where
             let len = zeros.len().min(usize::try_from(size - pos).unwrap_or(usize::MAX));
             let written = direct.write(&file, &zeros[..len], pos);
             written.map_err(|e| StoreError::io("write", path, e))?;
-            // Synced piece by piece, so that the last sync does not carry it all past a commit's.
-            file.sync_data().map_err(|e| StoreError::io("sync", path, e))?;
             pos += len as u64;
+            if pos.is_multiple_of(SYNC_BYTES) || pos == size {
+                file.sync_data().map_err(|e| StoreError::io("sync", path, e))?;
+            }
             if pos < size && self.is_interrupted() {
                 return Ok(false);
             }

@@ -1,5 +1,7 @@
 //! The section SHARD: the partitions of a shard, and where their idempotent producers stand.
 
+use bytes::Bytes;
+
 use super::{CheckpointErrorKind, PartitionState};
 use crate::checkpoint::{partition, producers};
 use crate::fields::{Cursor, put, u32_at};
@@ -7,63 +9,64 @@ use crate::ids::{PartitionKey, Shard};
 
 const HEAD_BYTES: usize = 8;
 
-/// A shard's section while it is made.
-#[derive(Debug, Clone, Default)]
-pub(super) struct ShardPart {
-    /// What is known of each partition.
-    pub(super) partitions: Table,
-    /// The producers of each partition.
-    pub(super) groups: Table,
+/// What the section of a shard will hold.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ShardCounts {
+    /// Partitions.
+    pub(super) partitions: u32,
+    /// Partitions with producers.
+    pub(super) groups: u32,
+    /// Bytes of both.
+    pub(super) bytes: usize,
 }
 
-impl ShardPart {
+impl ShardCounts {
     /// The section's length.
-    pub(super) fn len(&self) -> usize {
-        HEAD_BYTES + self.partitions.bytes.len() + self.groups.bytes.len()
+    pub(super) fn len(self) -> usize {
+        HEAD_BYTES + self.bytes
     }
 
-    /// The section in parts, one behind the other; `None` if there are too many partitions for it.
-    pub(super) fn finish(self) -> Option<[Vec<u8>; 3]> {
+    /// What the section begins with.
+    pub(super) fn head(self) -> Bytes {
         let mut head = [0; HEAD_BYTES];
-        put(&mut head, 0, u32::try_from(self.partitions.starts.len()).ok()?.to_le_bytes());
-        put(&mut head, 4, u32::try_from(self.groups.starts.len()).ok()?.to_le_bytes());
-        Some([head.to_vec(), self.partitions.in_order(), self.groups.in_order()])
+        put(&mut head, 0, self.partitions.to_le_bytes());
+        put(&mut head, 4, self.groups.to_le_bytes());
+        Bytes::copy_from_slice(&head)
     }
 }
 
-/// Entries of different lengths, one for each of some partitions.
+/// Entries of different lengths, one for each of some partitions of any shard. They are written down in the order in which they come:
+/// whoever makes a checkpoint has no time to sort them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
     bytes: Vec<u8>,
     /// Where the entry of each partition begins.
-    starts: Vec<(PartitionKey, usize)>,
+    starts: Vec<(Shard, PartitionKey, usize)>,
 }
 
 impl Table {
-    /// Where to write the entry of a partition.
-    pub(super) fn entry(&mut self, key: PartitionKey) -> &mut Vec<u8> {
-        self.starts.push((key, self.bytes.len()));
-        &mut self.bytes
+    /// Adds the entry of a partition, which `write` writes; gives back its length.
+    pub(super) fn add<T>(
+        &mut self,
+        key: PartitionKey,
+        write: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> (usize, T) {
+        let start = self.bytes.len();
+        self.starts.push((key.shard(), key, start));
+        let written = write(&mut self.bytes);
+        (self.bytes.len() - start, written)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.starts.is_empty()
-    }
-
-    fn in_order(mut self) -> Vec<u8> {
-        if self.starts.is_sorted() {
-            return self.bytes;
-        }
-        let ends = self.starts.iter().skip(1).map(|(_, start)| *start).chain([self.bytes.len()]);
-        let mut entries: Vec<_> =
-            self.starts.iter().zip(ends).map(|((key, start), end)| (*key, *start..end)).collect();
-        entries.sort_by_key(|(key, _)| *key);
-        let mut out = Vec::with_capacity(self.bytes.len());
-        for (_, range) in entries {
-            out.extend_from_slice(&self.bytes[range]);
-        }
-        self.bytes = out;
-        self.bytes
+    /// The entries by shard and partition, without a copy.
+    pub(super) fn in_order(self) -> impl Iterator<Item = (Shard, Bytes)> {
+        let Self { bytes, starts } = self;
+        let ends = starts.iter().skip(1).map(|(_, _, start)| *start).chain([bytes.len()]);
+        let entries =
+            starts.iter().zip(ends).map(|((shard, key, start), end)| (*shard, *key, *start..end));
+        let mut entries: Vec<_> = entries.collect();
+        entries.sort_by_key(|(shard, key, _)| (*shard, *key));
+        let bytes = Bytes::from(bytes);
+        entries.into_iter().map(move |(shard, _, range)| (shard, bytes.slice(range)))
     }
 }
 

@@ -1,12 +1,14 @@
 //! Making a checkpoint.
 
+use std::iter;
+
 use bytes::Bytes;
 
 use super::error::SectionTooLarge;
 use super::header::{
     CheckpointIndex, SECTION_BYTES_MAX, Section, SectionKind, crc32c_of, index_len,
 };
-use super::shard::ShardPart;
+use super::shard::{ShardCounts, Table};
 use super::{CheckpointHead, PartitionState, ProducerState, partition, producers, units};
 use crate::ids::{PartitionKey, SHARDS, Shard};
 
@@ -19,8 +21,12 @@ const SHARDS_PER_BREATH: u16 = 64;
 /// It runs on the engine's task, so it copies each state once and sorts nothing that comes in order.
 #[derive(Debug, Clone)]
 pub struct CheckpointWriter {
+    /// What is known of each partition.
+    partitions: Table,
+    /// The producers of each partition.
+    groups: Table,
     /// One for each shard.
-    shards: Vec<ShardPart>,
+    shards: Vec<ShardCounts>,
     too_large: Option<SectionTooLarge>,
     section_bytes_max: u32,
 }
@@ -40,16 +46,19 @@ impl CheckpointWriter {
 
     /// One whose sections are no longer than this.
     pub(crate) fn with_section_bytes_max(section_bytes_max: u32) -> Self {
-        let shards = (0..SHARDS).map(|_| ShardPart::default()).collect();
-        Self { shards, too_large: None, section_bytes_max }
+        let shards = vec![ShardCounts::default(); usize::from(SHARDS)];
+        let (partitions, groups) = (Table::default(), Table::default());
+        Self { partitions, groups, shards, too_large: None, section_bytes_max }
     }
 
     /// Adds the producers of a partition, sorted by id; once for each partition. A partition that is not added later takes
     /// them along into nothing.
     pub fn producers(&mut self, key: PartitionKey, known: &[ProducerState]) {
         if !known.is_empty() {
-            let part = &mut self.shards[usize::from(key.shard().0)];
-            producers::encode(key, known, part.groups.entry(key));
+            let (bytes, ()) = self.groups.add(key, |out| producers::encode(key, known, out));
+            let counts = &mut self.shards[usize::from(key.shard().0)];
+            counts.groups += 1;
+            counts.bytes += bytes;
         }
     }
 
@@ -59,18 +68,21 @@ impl CheckpointWriter {
         debug_assert_eq!(state.inconsistency(), None, "{state:?}");
         self.producers(state.key, &state.producers);
         let shard = state.key.shard();
-        let part = &mut self.shards[usize::from(shard.0)];
-        if partition::encode(state, part.partitions.entry(state.key)).is_none() {
+        let (bytes, encoded) = self.partitions.add(state.key, |out| partition::encode(state, out));
+        if encoded.is_none() {
             self.too_large = Some(SectionTooLarge::Shard(shard));
         }
+        let counts = &mut self.shards[usize::from(shard.0)];
+        counts.partitions += 1;
+        counts.bytes += bytes;
     }
 
     /// Bytes of the checkpoint as it is by now.
     #[must_use]
     pub fn len(&self, head: &CheckpointHead) -> u64 {
-        let shards = self.shards.iter().filter(|part| !part.partitions.is_empty());
+        let shards = self.shards.iter().filter(|counts| counts.partitions > 0);
         let (count, bytes) =
-            shards.fold((0, 0), |(count, bytes), part| (count + 1, bytes + part.len()));
+            shards.fold((0, 0), |(count, bytes), counts| (count + 1, bytes + counts.len()));
         (index_len(1 + count) + units::len(head) + bytes) as u64
     }
 
@@ -102,19 +114,26 @@ impl CheckpointWriter {
         let mut sections = Vec::new();
         let mut add =
             |kind, section| add_section((kind, section), self.section_bytes_max, &mut parts);
-        let section = add(SectionKind::Units, vec![units]);
+        let section = add(SectionKind::Units, vec![units.into()]);
         sections.push(section.ok_or(SectionTooLarge::Units)?);
-        for (number, part) in (0..SHARDS).zip(self.shards) {
-            if number % SHARDS_PER_BREATH == 0 {
+        let mut partitions = self.partitions.in_order().peekable();
+        let mut groups = self.groups.in_order().peekable();
+        for (shard, counts) in (0..SHARDS).map(Shard).zip(self.shards) {
+            if shard.0 % SHARDS_PER_BREATH == 0 {
                 breathe();
             }
-            if part.partitions.is_empty() {
-                continue;
+            let mut section = vec![counts.head()];
+            section.extend(
+                iter::from_fn(|| partitions.next_if(|(of, _)| *of == shard))
+                    .map(|(_, entry)| entry),
+            );
+            section.extend(
+                iter::from_fn(|| groups.next_if(|(of, _)| *of == shard)).map(|(_, entry)| entry),
+            );
+            if counts.partitions > 0 {
+                let section = add(SectionKind::Shard(shard), section);
+                sections.push(section.ok_or(SectionTooLarge::Shard(shard))?);
             }
-            let shard = Shard(number);
-            let section =
-                part.finish().and_then(|section| add(SectionKind::Shard(shard), section.into()));
-            sections.push(section.ok_or(SectionTooLarge::Shard(shard))?);
         }
         let index = CheckpointIndex {
             id: head.id,
@@ -131,12 +150,12 @@ impl CheckpointWriter {
 
 /// Adds a section's bytes to `parts`; `None` if they are too many for one. Where it lies, the directory says.
 fn add_section(
-    (kind, section): (SectionKind, Vec<Vec<u8>>),
+    (kind, section): (SectionKind, Vec<Bytes>),
     bytes_max: u32,
     parts: &mut Vec<Bytes>,
 ) -> Option<Section> {
     let first = parts.len();
-    parts.extend(section.into_iter().map(Bytes::from));
+    parts.extend(section);
     let section = &parts[first..];
     let len = section_len(section.iter().map(Bytes::len).sum(), bytes_max)?;
     let crc = crc32c_of(section.iter().map(|part| &part[..]));
