@@ -4,8 +4,8 @@
 //! [`Recovered`] asks for (rewrite the tail and sync it, remove dead files, free orphans) and hands it to [`Log::open`]. The
 //! first slot of the new incarnation is its OPEN; nothing is served before that one is durable. From then on:
 //! [`Log::append`], [`Log::append_idempotent`] and [`Log::append_uplink`] stage batches, [`Log::take_slot`] yields the next slot
-//! to write and sync (one at a time), [`Log::slot_durable`] reports it durable (after [`Log::slot_synced`], so that the next one is
-//! on its way meanwhile), [`Log::read`] plans reads below the high
+//! to write and sync (one at a time), [`Log::slot_durable`] reports it durable (after [`Log::slot_synced`], so that the next
+//! one is on its way meanwhile), [`Log::read`] plans reads below the high
 //! watermark, whose pieces are carried out elsewhere ([`Piece::read`]). Beside that, in any order: [`Log::maintain`] when
 //! [`Log::next_maintenance`] has come; [`Log::take_job`] until there is none, each run elsewhere ([`Job::run`]) and its result
 //! given to [`Log::job_done`]; [`Log::set_room`] when there is more or less space.

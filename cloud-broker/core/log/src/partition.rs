@@ -114,8 +114,8 @@ pub(crate) struct PartitionLog {
     extents: Vec<Extent>,
     /// Behind the extents.
     runs: VecDeque<Run>,
-    /// File and epoch of the run that came last, if one did since the checkpoint. It saves a look at the ends of `runs` and `epochs`, which are in
-    /// no cache of the processor where partitions are many.
+    /// File and epoch of the run that came last, if one did since the checkpoint. It saves a look at the ends of `runs` and
+    /// `epochs`, which are in no cache of the processor where partitions are many.
     newest: Option<(FileNo, LeaderEpoch)>,
     /// Bytes of all extents and runs.
     bytes: u64,

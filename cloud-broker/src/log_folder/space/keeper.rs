@@ -14,8 +14,8 @@ use crate::metrics;
 /// Others fill the disk too.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Zeros are written in pieces of this, with a pause between: 30 MB/s, which leaves the disk to the commits. A MiB in one piece kept it
-/// from them for 0.6 ms.
+/// Zeros are written in pieces of this, with a pause between: 30 MB/s, which leaves the disk to the commits. A MiB in one
+/// piece kept it from them for 0.6 ms.
 const PIECE_BYTES: usize = 128 << 10;
 const PIECE_PAUSE: Duration = Duration::from_millis(4);
 

@@ -35,8 +35,8 @@ impl ShardCounts {
     }
 }
 
-/// Entries of different lengths, one for each of some partitions of any shard. They are written down in the order in which they come:
-/// whoever makes a checkpoint has no time to sort them.
+/// Entries of different lengths, one for each of some partitions of any shard. They are written down in the order in which they
+/// come: whoever makes a checkpoint has no time to sort them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
     bytes: Vec<u8>,
