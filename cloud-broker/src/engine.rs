@@ -147,6 +147,9 @@ impl Driver {
             if self.write_next().is_err() || self.storage_deadlines().is_err() {
                 return End::Failed;
             }
+            if mailboxes.are_empty() {
+                self.engine.broker.lay_out_ahead();
+            }
             if !open.appends && !open.requests && self.is_finished() {
                 return End::Idle;
             }

@@ -129,6 +129,7 @@ impl Commits for Engine {
     }
 
     fn wait(&mut self) -> Result<u64> {
+        self.log.lay_out_ahead();
         match self.events.recv().context("the WAL's thread has ended")? {
             WalEvent::Durable(slot_no) => {
                 self.log.slot_synced(slot_no);

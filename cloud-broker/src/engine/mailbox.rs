@@ -68,6 +68,11 @@ pub(crate) fn mailboxes() -> (EngineHandle, Mailboxes) {
 }
 
 impl Mailboxes {
+    /// Whether nothing waits to be taken.
+    pub(super) fn are_empty(&self) -> bool {
+        self.requests.is_empty() && self.appends.is_empty()
+    }
+
     /// Shows to connections which topics need keys, if that is news.
     pub(super) fn show_keyed(&self, keyed: &Arc<KeyedTopics>) {
         self.keyed.send_if_modified(|shown| {

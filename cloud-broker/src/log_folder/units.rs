@@ -1,6 +1,8 @@
 //! Units: files of their own, and WAL files that are sealed.
 
 use std::fs::{self, File};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,10 +59,12 @@ impl UnitSource for LogFolder {
         self.read_unit(unit, pos, len)
     }
 
-    fn will_need(&mut self, unit: UnitId) {
-        if let Ok(file) = self.handles().file(unit, &self.path_of(unit)) {
+    fn will_need(&mut self, unit: UnitId, range: Range<u64>) {
+        if let Ok(file) = self.handles().file(unit, &self.path_of(unit))
+            && let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start))
+        {
             // Only a hint.
-            let _ = rustix::fs::fadvise(file.as_ref(), 0, None, Advice::WillNeed);
+            let _ = rustix::fs::fadvise(file.as_ref(), range.start, Some(len), Advice::WillNeed);
         }
     }
 }

@@ -269,6 +269,11 @@ impl Broker {
         self.log.take_slot()
     }
 
+    /// For when there is nothing else to do: see [`Log::lay_out_ahead`].
+    pub fn lay_out_ahead(&mut self) {
+        self.log.lay_out_ahead();
+    }
+
     /// The slot in flight is on disk: [`Broker::take_slot`] yields the next one. [`Broker::slot_durable`] has to follow.
     ///
     /// # Panics

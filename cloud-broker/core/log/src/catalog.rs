@@ -28,6 +28,8 @@ pub(crate) struct WalFile {
     pub(crate) lease: Lease,
     /// Partitions that have runs in it, or had, in no order. One can be there twice.
     pub(crate) keys: Vec<PartitionKey>,
+    /// Runs that were written to it since the start, as a hint of how much there is to collect.
+    pub(crate) runs: usize,
     /// Wall time of the commit of its first slot with batches.
     pub(crate) since: UnixMs,
     /// The last checkpoint that names it; 0 for none.
@@ -196,6 +198,7 @@ impl Catalog {
                 },
                 lease: Lease::default(),
                 keys: Vec::new(),
+                runs: 0,
                 since: now,
                 named_by: 0,
             });
@@ -244,6 +247,7 @@ impl Catalog {
             file,
             lease: Lease::default(),
             keys: Vec::new(),
+            runs: 0,
             since: UnixMs(i64::MAX),
             named_by,
         });

@@ -123,7 +123,7 @@ pub struct LiveExtent {
 pub struct RewriteJob {
     /// The units whose live content is copied; none of them is needed afterwards.
     pub inputs: Vec<UnitMeta>,
-    /// What to copy, sorted by (shard, topic, partition, base offset).
+    /// What to copy; of each partition together, in order of offsets.
     pub live: Vec<LiveExtent>,
     /// Numbers for the units that are made, from here on.
     pub first_unit: UnitNo,

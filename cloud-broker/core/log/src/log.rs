@@ -136,7 +136,7 @@ impl Log {
             tail: Tail::new(settings.tail_bytes),
             catalog: recovered.catalog,
             jobs,
-            last_slot: LastSlot { file_no: recovered.next_file_no, end: 0, crc: 0 },
+            last_slot: LastSlot { file_no: recovered.next_file_no, end: 0, crc: 0, runs: 0 },
             maintenance: Maintenance::default(),
             append_clock,
             retention_clock: RetentionClock::new(recovered.newest_append),

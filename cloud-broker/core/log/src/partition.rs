@@ -228,6 +228,14 @@ impl PartitionLog {
         gone
     }
 
+    /// The runs that lie before byte `pos` of a WAL file, and the high watermark when there were no others.
+    pub(crate) fn before(&self, file_no: FileNo, pos: u64) -> (impl Iterator<Item = &Run>, Offset) {
+        let is_before = |run: &Run| (run.file_no, u64::from(run.pos)) < (file_no, pos);
+        let count = self.runs.partition_point(is_before);
+        let high_watermark = self.runs.get(count).map_or(self.high_watermark, |run| run.base);
+        (self.runs.range(..count), high_watermark)
+    }
+
     /// The partition's runs in a WAL file, which are its first.
     pub(crate) fn runs_in(&self, file_no: FileNo) -> impl Iterator<Item = &Run> {
         self.runs

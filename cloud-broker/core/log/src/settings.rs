@@ -65,8 +65,9 @@ pub struct LogSettings {
     pub unit_bytes: u64,
     /// How often retention and key compaction look at all partitions, in milliseconds.
     pub maintenance_ms: u64,
-    /// What one step of the engine beside appends and reads deals with, at most: runs, extents, and partitions, which count as
-    /// four. More makes answers wait longer, less makes checkpoints and sealing take longer.
+    /// What one step of the engine beside appends and reads deals with: runs, extents, and partitions, which count as four. Where
+    /// slots have more runs than that it is about as many as they have. More makes answers wait longer, less makes checkpoints
+    /// and sealing take longer.
     pub step_entries: usize,
 }
 
@@ -87,7 +88,7 @@ impl Default for LogSettings {
             own_unit_bytes: 8 << 20,
             unit_bytes: 256 << 20,
             maintenance_ms: 10_000,
-            step_entries: 2_048,
+            step_entries: 512,
         }
     }
 }

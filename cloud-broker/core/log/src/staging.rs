@@ -14,6 +14,10 @@ use crate::slot::{
     SLOT_HEADER_BYTES, SlotHead, encode_control, encode_data,
 };
 
+/// After a slot was laid out in vain, so many go out before another is laid out while batches may still come for it: where they
+/// always come, the work would be done twice.
+const AHEAD_RESTS: u32 = 16;
+
 /// The slots to come, in order.
 #[derive(Debug)]
 pub(crate) struct Staging {
@@ -23,6 +27,8 @@ pub(crate) struct Staging {
     slot_bytes_target: usize,
     /// Nothing more goes into the last slot.
     is_cut: bool,
+    /// Slots that go out before one is laid out again that batches may still come for.
+    ahead_rests: u32,
 }
 
 /// A slot that nobody was given yet.
@@ -33,15 +39,16 @@ pub(crate) struct StagedSlot {
     pub(crate) append_ms: UnixMs,
     /// Bytes of the encoded slot at most, without padding.
     pub(crate) bytes: usize,
-    pub(crate) body: StagedBody,
+    body: StagedBody,
+    /// What was laid out ahead of its turn, as long as nothing was added since.
+    ahead: Option<EncodedSlot>,
 }
 
 #[derive(Debug)]
-pub(crate) enum StagedBody {
+enum StagedBody {
+    /// None if the slot was laid out and is closed.
     Batches(Vec<BatchToPlace>),
     Control(ControlBody),
-    /// Laid out ahead of its turn.
-    Encoded(EncodedSlot),
 }
 
 impl Staging {
@@ -52,6 +59,7 @@ impl Staging {
             bytes: 0,
             slot_bytes_target: slot_bytes_target.clamp(SLOT_ALIGN, SLOT_BYTES_MAX),
             is_cut: false,
+            ahead_rests: 0,
         }
     }
 
@@ -79,7 +87,7 @@ impl Staging {
     fn takes(&self, last: &StagedSlot, bytes: usize) -> bool {
         let has_batches = match last.body {
             StagedBody::Batches(_) => true,
-            StagedBody::Control(_) | StagedBody::Encoded(_) => false,
+            StagedBody::Control(_) => false,
         };
         !self.is_cut && has_batches && last.bytes + bytes <= self.slot_bytes_target
     }
@@ -114,6 +122,9 @@ impl Staging {
             slot.bytes += bytes;
             slot.append_ms = slot.append_ms.max(now);
             batches.push(batch);
+            if slot.ahead.take().is_some() {
+                self.ahead_rests = AHEAD_RESTS;
+            }
             self.bytes += bytes;
             return slot.slot_no;
         }
@@ -124,14 +135,29 @@ impl Staging {
     pub(crate) fn pop(&mut self) -> Option<StagedSlot> {
         let slot = self.slots.pop_front()?;
         self.bytes -= slot.bytes;
+        self.ahead_rests = self.ahead_rests.saturating_sub(1);
         Some(slot)
     }
 
-    /// The next slot that nothing is added to any more and that is not laid out yet. Slots are laid out in their order,
+    /// Lays the next slot out behind the one with `prev_crc`, if nothing more is added to it. Slots are laid out in their order,
     /// because each repeats the CRC of the one before.
-    pub(crate) fn next_closed(&mut self) -> Option<&mut StagedSlot> {
-        let next = if self.slots.len() > 1 { self.slots.front_mut() } else { None };
-        next.filter(|slot| !matches!(slot.body, StagedBody::Encoded(_)))
+    pub(crate) fn lay_out_closed(&mut self, incarnation: Incarnation, prev_crc: u32) {
+        let is_closed = self.slots.len() > 1;
+        if let Some(slot) = self.slots.front_mut().filter(|slot| is_closed && slot.ahead.is_none())
+        {
+            slot.ahead = Some(slot.encoded(incarnation, prev_crc));
+            if let StagedBody::Batches(batches) = &mut slot.body {
+                *batches = Vec::new();
+            }
+        }
+    }
+
+    /// Lays the next slot out although batches may still be added to it; not if that was in vain of late.
+    pub(crate) fn lay_out_open(&mut self, incarnation: Incarnation, prev_crc: u32) {
+        let may = self.ahead_rests == 0;
+        if let Some(slot) = self.slots.front_mut().filter(|slot| may && slot.ahead.is_none()) {
+            slot.ahead = Some(slot.encoded(incarnation, prev_crc));
+        }
     }
 
     fn push_slot(&mut self, now: UnixMs, bytes: usize, body: StagedBody) -> SlotNo {
@@ -139,31 +165,24 @@ impl Staging {
         let slot_no = self.next_slot;
         self.next_slot = slot_no.next();
         self.bytes += bytes;
-        self.slots.push_back(StagedSlot { slot_no, append_ms: now, bytes, body });
+        self.slots.push_back(StagedSlot { slot_no, append_ms: now, bytes, body, ahead: None });
         slot_no
     }
 }
 
 impl StagedSlot {
-    /// Lays the slot out behind the one with `prev_crc`, unless it is.
-    pub(crate) fn encode(self, incarnation: Incarnation, prev_crc: u32) -> EncodedSlot {
-        let head = self.head(incarnation, prev_crc);
-        match self.body {
-            StagedBody::Batches(batches) => encode_data(&head, &batches),
-            StagedBody::Control(body) => encode_control(&head, &body),
-            StagedBody::Encoded(encoded) => encoded,
-        }
+    /// The slot, laid out behind the one with `prev_crc`.
+    pub(crate) fn encode(mut self, incarnation: Incarnation, prev_crc: u32) -> EncodedSlot {
+        let ahead = self.ahead.take();
+        ahead.unwrap_or_else(|| self.encoded(incarnation, prev_crc))
     }
 
-    /// Lays the slot out ahead of its turn.
-    pub(crate) fn encode_ahead(&mut self, incarnation: Incarnation, prev_crc: u32) {
+    fn encoded(&self, incarnation: Incarnation, prev_crc: u32) -> EncodedSlot {
         let head = self.head(incarnation, prev_crc);
-        let encoded = match &mut self.body {
-            StagedBody::Batches(batches) => encode_data(&head, &std::mem::take(batches)),
+        match &self.body {
+            StagedBody::Batches(batches) => encode_data(&head, batches),
             StagedBody::Control(body) => encode_control(&head, body),
-            StagedBody::Encoded(_) => return,
-        };
-        self.body = StagedBody::Encoded(encoded);
+        }
     }
 
     fn head(&self, incarnation: Incarnation, prev_crc: u32) -> SlotHead {

@@ -6,6 +6,8 @@
 #[cfg(feature = "sim")]
 pub mod conformance;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use wire::ids::Incarnation;
 
@@ -63,9 +65,9 @@ pub trait UnitSource {
     /// The store's own.
     fn read_at(&mut self, unit: UnitId, pos: u64, len: usize) -> Result<Bytes, Self::Error>;
 
-    /// All of `unit` will be read soon, in small pieces: a hint.
-    fn will_need(&mut self, unit: UnitId) {
-        let _ = unit;
+    /// The bytes of `unit` in `range` will be read soon, in small pieces: a hint.
+    fn will_need(&mut self, unit: UnitId, range: Range<u64>) {
+        let _ = (unit, range);
     }
 }
 

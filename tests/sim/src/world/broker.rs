@@ -302,6 +302,9 @@ impl World<'_> {
     fn pump_broker(&mut self) {
         self.take_jobs();
         self.next_slot();
+        if let Some(broker) = &mut self.broker.running {
+            broker.lay_out_ahead();
+        }
     }
 
     fn next_slot(&mut self) {

@@ -1,5 +1,7 @@
 //! The section SHARD: the partitions of a shard, and where their idempotent producers stand.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::{CheckpointErrorKind, PartitionState};
@@ -35,13 +37,26 @@ impl ShardCounts {
     }
 }
 
+/// So many bytes of entries are kept together. All in one place would be moved each time that it gets too small, and the engine
+/// has answers to give.
+const PIECE_BYTES: usize = 256 << 10;
+
 /// Entries of different lengths, one for each of some partitions of any shard. They are written down in the order in which they
 /// come: whoever makes a checkpoint has no time to sort them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
-    bytes: Vec<u8>,
-    /// Where the entry of each partition begins.
-    starts: Vec<(Shard, PartitionKey, usize)>,
+    pieces: Vec<Vec<u8>>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    shard: Shard,
+    key: PartitionKey,
+    /// Which piece it lies in.
+    piece: usize,
+    /// Where in that.
+    range: Range<usize>,
 }
 
 impl Table {
@@ -51,22 +66,27 @@ impl Table {
         key: PartitionKey,
         write: impl FnOnce(&mut Vec<u8>) -> T,
     ) -> (usize, T) {
-        let start = self.bytes.len();
-        self.starts.push((key.shard(), key, start));
-        let written = write(&mut self.bytes);
-        (self.bytes.len() - start, written)
+        if self.pieces.last().is_none_or(|piece| piece.len() >= PIECE_BYTES) {
+            self.pieces.push(Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8));
+        }
+        let piece = self.pieces.len() - 1;
+        let bytes = &mut self.pieces[piece];
+        let start = bytes.len();
+        let written = write(bytes);
+        let range = start..bytes.len();
+        let len = range.len();
+        self.entries.push(Entry { shard: key.shard(), key, piece, range });
+        (len, written)
     }
 
     /// The entries by shard and partition, without a copy.
     pub(super) fn in_order(self) -> impl Iterator<Item = (Shard, Bytes)> {
-        let Self { bytes, starts } = self;
-        let ends = starts.iter().skip(1).map(|(_, _, start)| *start).chain([bytes.len()]);
-        let entries =
-            starts.iter().zip(ends).map(|((shard, key, start), end)| (*shard, *key, *start..end));
-        let mut entries: Vec<_> = entries.collect();
-        entries.sort_by_key(|(shard, key, _)| (*shard, *key));
-        let bytes = Bytes::from(bytes);
-        entries.into_iter().map(move |(shard, _, range)| (shard, bytes.slice(range)))
+        let Self { pieces, mut entries } = self;
+        entries.sort_unstable_by_key(|entry| (entry.shard, entry.key));
+        let pieces: Vec<Bytes> = pieces.into_iter().map(Bytes::from).collect();
+        entries
+            .into_iter()
+            .map(move |Entry { shard, piece, range, .. }| (shard, pieces[piece].slice(range)))
     }
 }
 

@@ -10,9 +10,9 @@ use std::fmt::Display;
 
 use wire::offset::Offset;
 
-use super::{Damage, JobDone, Lane, LiveExtent, Made, Pace, RewriteJob};
+use super::{Damage, JobDone, Lane, LiveExtent, Made, Pace, Proceed, RewriteJob};
 use crate::ids::{PartitionKey, UnitId};
-use crate::slot::RunEntry;
+use crate::slot::{RUN_ENTRY_BYTES, RunEntry};
 use crate::store::UnitStore;
 use crate::unit::{
     AfterGap, EXTENT_SPAN_MS, ExtentEntries, Home, Origin, ReadFailed, UnitError, UnitKind,
@@ -26,18 +26,26 @@ const GROUP_BYTES: u64 = 32 << 20;
 /// Runs that are read before they are written.
 const GROUP_RUNS: usize = 1 << 16;
 
+/// Bytes that are read ahead at a time.
+const AHEAD_BYTES: usize = 128 << 10;
+
+/// Whoever holds the job back is asked after so much was read, in bytes.
+const PACED_BYTES: usize = 128 << 10;
+
 /// Entries of an extent that are read at a time: 64 KiB.
 const ENTRIES_PER_PAGE: u32 = 1365;
 
 /// Copies what the job says. Units that cannot be read are left out of it, and stay as they are.
-pub(super) fn run<S: UnitStore>(job: &RewriteJob, store: &mut S, pace: &mut dyn Pace) -> JobDone
+pub(super) fn run<S: UnitStore>(mut job: RewriteJob, store: &mut S, pace: &mut dyn Pace) -> JobDone
 where
     S::Error: Display,
 {
+    // The order of a unit's table.
+    job.live.sort_by_key(|live| live.key.shard());
     let mut left_out: BTreeMap<UnitId, Vec<Damage>> = BTreeMap::new();
     let mut first_unit = job.first_unit;
     loop {
-        let mut copy = Copy::new(job, store, pace, UnitsOut::new(first_unit, job.unit_bytes));
+        let mut copy = Copy::new(&job, store, pace, UnitsOut::new(first_unit, job.unit_bytes));
         match copy.all(&left_out) {
             Ok(made) => {
                 let copied = job.inputs.iter().map(|unit| unit.id);
@@ -119,6 +127,8 @@ struct Copy<'a, S: UnitStore> {
     units: BTreeMap<UnitId, UnitMeta>,
     tallies: BTreeMap<UnitId, Tally>,
     damaged: Vec<Damage>,
+    /// Bytes that were read since whoever holds the job back was asked.
+    unpaced: usize,
     /// What was written last.
     at: Option<At>,
 }
@@ -132,7 +142,7 @@ impl<'a, S: UnitStore> Copy<'a, S> {
     ) -> Self {
         let units = job.inputs.iter().map(|unit| (unit.id, *unit)).collect();
         let (tallies, damaged) = (BTreeMap::new(), Vec::new());
-        Self { job, store, pace, out, units, tallies, damaged, at: None }
+        Self { job, store, pace, out, units, tallies, damaged, unpaced: 0, at: None }
     }
 
     fn all(
@@ -141,7 +151,7 @@ impl<'a, S: UnitStore> Copy<'a, S> {
     ) -> Result<Made, CopyFailed<S::Error>> {
         for unit in self.job.inputs.iter().filter(|unit| !left_out.contains_key(&unit.id)) {
             self.check_table(unit)?;
-            self.store.will_need(unit.id);
+            self.read_ahead(unit)?;
         }
         let mut group: Vec<CopiedRun> = Vec::new();
         let mut group_bytes = 0;
@@ -180,20 +190,46 @@ impl<'a, S: UnitStore> Copy<'a, S> {
 
     /// Holds a unit's table against what the checkpoint says of it, and all its entries against their CRCs.
     fn check_table(&mut self, unit: &UnitMeta) -> Result<(), CopyFailed<S::Error>> {
-        let checked = UnitTable::read(self.store, unit.id, unit.len).and_then(|table| {
-            if table.meta != *unit {
-                let (from, to) = (unit.dir_off, unit.len);
-                return Err(UnitError::Damaged { unit: unit.id, from, to });
-            }
-            table.shards.iter().try_for_each(|row| table.scan(self.store, row, |_, _| ()))
-        });
-        checked.map_err(|error| {
-            let (from, to) = match error {
-                UnitError::Damaged { from, to, .. } => (from, to),
-                UnitError::Source(_) | UnitError::Version { .. } => (0, unit.len),
-            };
-            CopyFailed::Unreadable(unit.id, self.damage_of_all(unit.id, from, to))
-        })
+        let table = UnitTable::read(self.store, unit.id, unit.len);
+        let table = table.map_err(|error| self.bad_table(unit, &error))?;
+        if table.meta != *unit {
+            let (from, to) = (unit.dir_off, unit.len);
+            return Err(self.bad_table(unit, &UnitError::Damaged { unit: unit.id, from, to }));
+        }
+        for row in &table.shards {
+            let scanned = table.scan(self.store, row, |_, _| ());
+            scanned.map_err(|error| self.bad_table(unit, &error))?;
+            self.has_read(u64::from(row.count) * RUN_ENTRY_BYTES as u64)?;
+        }
+        Ok(())
+    }
+
+    fn bad_table(&self, unit: &UnitMeta, error: &UnitError<S::Error>) -> CopyFailed<S::Error> {
+        let (from, to) = match error {
+            UnitError::Damaged { from, to, .. } => (*from, *to),
+            UnitError::Source(_) | UnitError::Version { .. } => (0, unit.len),
+        };
+        CopyFailed::Unreadable(unit.id, self.damage_of_all(unit.id, from, to))
+    }
+
+    /// Has a unit's batches read in the order in which they lie, before they are wanted in another. All at once they would keep
+    /// the disk from commits for as long as it takes.
+    fn read_ahead(&mut self, unit: &UnitMeta) -> Result<(), CopyFailed<S::Error>> {
+        for pos in (0..unit.entries_off).step_by(AHEAD_BYTES) {
+            let end = unit.entries_off.min(pos + AHEAD_BYTES as u64);
+            self.store.will_need(unit.id, pos..end);
+            self.has_read(end - pos)?;
+        }
+        Ok(())
+    }
+
+    fn has_read(&mut self, bytes: u64) -> Result<(), CopyFailed<S::Error>> {
+        self.unpaced += usize::try_from(bytes).unwrap_or(usize::MAX);
+        let is_much = self.unpaced >= PACED_BYTES;
+        if is_much && self.pace.read(std::mem::take(&mut self.unpaced)) == Proceed::Stop {
+            return Err(CopyFailed::Write(WriteFailed::Stopped));
+        }
+        Ok(())
     }
 
     fn unreadable(&self, failed: &ReadFailed<S::Error>, unit: UnitId) -> CopyFailed<S::Error> {

@@ -45,7 +45,7 @@ impl Job {
             Self::Seal(job) => seal::run(&job, store, pace),
             Self::Checkpoint(job) => checkpoint::run(job, store, pace),
             Self::Free(job) => free::run(job, store),
-            Self::Rewrite(job) => rewrite::run(&job, store, pace),
+            Self::Rewrite(job) => rewrite::run(job, store, pace),
             Self::Compact(job) => compact::run(&job, store, pace, records),
         }
     }

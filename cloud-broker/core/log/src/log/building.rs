@@ -1,8 +1,9 @@
 //! Writing a checkpoint down, some partitions at a time.
 //!
-//! It says what was so at one moment, and there may be more than the engine can write down in one step. So a partition that is about
-//! to change is written down first, and the others in the order of their keys. What concerns the log as a whole is written down at
-//! once.
+//! It says what was so at one moment, and there may be more than the engine can write down in one step. So partitions are written
+//! down in the order of their keys, each as it was before the slots that have become durable meanwhile: those only add runs behind
+//! its last one. A partition that is about to change in another way is written down first. What concerns the log as a whole is
+//! written down at once.
 
 use std::collections::BTreeSet;
 
@@ -67,19 +68,20 @@ impl Log {
 
     /// Writes down some of the partitions that are not written down yet.
     pub(super) fn go_on_building(&mut self) {
+        let entries_max = self.step_entries();
         let Some(mut building) = self.jobs.checkpoints.building.take() else {
             return;
         };
         let mut state = PartitionState::empty(building.next);
         let mut entries = 0;
         for (key, partition) in self.partitions.range(building.next..) {
-            if entries >= self.settings.step_entries {
+            if entries >= entries_max {
                 building.next = *key;
                 self.jobs.checkpoints.building = Some(building);
                 return;
             }
             if !building.early.remove(key) {
-                self.write_down(*key, partition, &mut building.writer, &mut state);
+                self.write_down(*key, partition, &mut building, &mut state);
             }
             entries += PARTITION_ENTRIES + state.extents.len() + state.runs.len();
         }
@@ -91,7 +93,8 @@ impl Log {
         self.jobs.checkpoints.built = Some((stored, job));
     }
 
-    /// To be called before a partition changes, or where its streams durably stand.
+    /// To be called before a partition changes in another way than by a run that becomes durable, or where its streams durably
+    /// stand.
     pub(super) fn keep_for_checkpoint(&mut self, key: PartitionKey) {
         self.keep_all_for_checkpoint([key]);
     }
@@ -108,7 +111,7 @@ impl Log {
                 continue;
             }
             if let Some(partition) = self.partitions.get(&key) {
-                self.write_down(key, partition, &mut building.writer, &mut state);
+                self.write_down(key, partition, &mut building, &mut state);
                 building.early.insert(key);
             }
         }
@@ -116,7 +119,7 @@ impl Log {
     }
 
     fn checkpoint_head(&self, id: CheckpointId, through: SlotNo) -> CheckpointHead {
-        let LastSlot { file_no, end, crc } = self.last_slot;
+        let LastSlot { file_no, end, crc, .. } = self.last_slot;
         let slot_no = through.next();
         CheckpointHead {
             id,
@@ -144,34 +147,36 @@ impl Log {
         Some(if is_ours { newest.replay_slot } else { SlotNo(0) })
     }
 
-    /// Writes down where a partition stands, if there is anything to say of it. `state` is in the place of the one before:
-    /// there may be many.
+    /// Writes down where a partition stood when the checkpoint was begun, if there is anything to say of it. `state` is in the
+    /// place of the one before: there may be many.
     fn write_down(
         &self,
         key: PartitionKey,
         partition: &PartitionLog,
-        writer: &mut CheckpointWriter,
+        building: &mut Building,
         state: &mut PartitionState,
     ) {
-        let offsets = partition.offsets();
+        let ReplayFrom { file_no, pos, .. } = building.head.replay;
+        let end = if mutant::is(Mutant::CheckpointTorn) { u64::MAX } else { pos };
+        let (runs, next) = partition.before(file_no, end);
         state.key = key;
-        state.log_start = offsets.log_start;
-        state.next = offsets.high_watermark;
+        state.log_start = partition.offsets().log_start;
+        state.next = next;
         state.cleaned = partition.cleaned;
         state.next_horizon = partition.next_horizon;
         state.epochs.clear();
+        // One that has begun since begins behind all this.
         state.epochs.extend_from_slice(partition.epochs());
         state.extents.clear();
         state.extents.extend_from_slice(partition.extents());
         state.runs.clear();
-        let runs = partition.runs().iter().map(|run| (run.file_no, run.to_unit_run(key)));
-        state.runs.extend(runs);
+        state.runs.extend(runs.map(|run| (run.file_no, run.to_unit_run(key))));
         state.streams.clear();
         if !mutant::is(Mutant::StreamsNotInCheckpoint) {
             state.streams.extend(self.streams.durable_of(key));
         }
         if state.next.0 > 0 || !state.streams.is_empty() {
-            writer.partition(state);
+            building.writer.partition(state);
         }
     }
 }

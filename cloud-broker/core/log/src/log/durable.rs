@@ -51,6 +51,7 @@ pub(super) struct LastSlot {
     /// Where it ends in the file.
     pub(super) end: u64,
     pub(super) crc: u32,
+    pub(super) runs: usize,
 }
 
 /// A slot that was given away to be written.
@@ -71,9 +72,7 @@ impl Log {
     /// not wait for that.
     pub fn take_slot(&mut self) -> Option<SlotToWrite> {
         if self.in_flight.is_some() {
-            if let Some(next) = self.staging.next_closed() {
-                next.encode_ahead(self.incarnation, self.prev_crc);
-            }
+            self.staging.lay_out_closed(self.incarnation, self.prev_crc);
             return None;
         }
         let staged = self.staging.pop()?;
@@ -86,6 +85,14 @@ impl Log {
         let bytes = encoded.bytes.clone();
         self.in_flight = Some(InFlight { slot_no, append_ms, file_no, file_size, pos, encoded });
         Some(SlotToWrite { slot_no, new_file, file_no, pos, bytes })
+    }
+
+    /// Lays out what is staged for the next slot while one is in flight, so that the disk need not wait for that. For when there
+    /// is nothing else to do: what is appended for that slot later makes it vain.
+    pub fn lay_out_ahead(&mut self) {
+        if self.in_flight.is_some() {
+            self.staging.lay_out_open(self.incarnation, self.prev_crc);
+        }
     }
 
     /// Whether a slot of this file is on its way to the disk, or is there and not taken in.
@@ -125,11 +132,13 @@ impl Log {
             .expect("only the slot in flight can become durable");
         // A checkpoint that covers the slot before this one has to know nothing of this one.
         self.build_checkpoint_if_durable();
-        self.keep_all_for_checkpoint(slot.encoded.runs.iter().map(|run| run.key));
+        let uplinks = &slot.encoded.uplinks;
+        self.keep_all_for_checkpoint(uplinks.iter().map(|entry| entry.append.stream.key));
         self.maintenance.slot_durable(!slot.encoded.runs.is_empty());
         let slots_end = u64::from(slot.pos) + slot.encoded.bytes.len() as u64;
         let file = (slot.file_no, slot.file_size);
         let file = self.catalog.slot_durable(file, slot_no, slots_end, slot.append_ms);
+        file.runs += slot.encoded.runs.len();
         let mut moved: Vec<Moved> = Vec::new();
         for (entry, setsum) in slot.encoded.runs.iter().zip(&slot.encoded.setsums) {
             let Some(partition) = self.partitions.get_mut(&entry.key) else {
@@ -150,8 +159,13 @@ impl Log {
         for entry in &slot.encoded.uplinks {
             self.streams.note_durable(&entry.append);
         }
+        self.last_slot = LastSlot {
+            file_no: slot.file_no,
+            end: slots_end,
+            crc: slot.encoded.crc,
+            runs: slot.encoded.runs.len(),
+        };
         self.tail.push(slot.file_no, slot.pos, slot.encoded.bytes);
-        self.last_slot = LastSlot { file_no: slot.file_no, end: slots_end, crc: slot.encoded.crc };
         self.durable_through = Some(slot_no);
         Durable { slot_no, moved }
     }

@@ -6,7 +6,7 @@ use wire::time::MonoMs;
 
 use super::checkpoint::Checkpoints;
 use super::compact::Compaction;
-use super::rewrite::Rewriting;
+use super::rewrite::{Planning, Rewriting};
 use super::seal::{Collecting, TakingIn};
 use super::{Log, Now};
 use crate::ids::{FileNo, PartitionKey, UnitId};
@@ -28,6 +28,15 @@ const UNABLE_MS: u64 = 600_000;
 /// Numbers of units that a compaction may use up before it fails.
 const NUMBERS_PER_COMPACTION: u64 = 1 << 16;
 
+/// A step deals with so many entries for each run of the last slot, which takes about as long as the run took.
+const ENTRIES_PER_RUN: usize = 1;
+
+/// The same while files wait to be sealed: more of them must not come than go.
+const ENTRIES_PER_RUN_BEHIND: usize = 3;
+
+/// The file at hand and the one that is being sealed.
+const FILES_USUAL: usize = 2;
+
 /// What a job's end has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {
@@ -45,7 +54,7 @@ pub struct Applied {
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     pub(super) housekeeping: LaneState<Housekeeping>,
-    compaction: LaneState<Compacting>,
+    pub(super) compaction: LaneState<Compacting>,
     pub(super) checkpoints: Checkpoints,
     /// Something has changed since it was last found that there is nothing to rewrite.
     pub(super) may_rewrite: bool,
@@ -104,14 +113,15 @@ pub(super) enum Housekeeping {
 }
 
 #[derive(Debug)]
-enum Compacting {
+pub(super) enum Compacting {
     Compact(Compacted),
+    Plan(Planning),
     Rewrite(Rewriting),
 }
 
 /// What a compaction that runs reads.
 #[derive(Debug)]
-struct Compacted {
+pub(super) struct Compacted {
     key: PartitionKey,
     units: Vec<UnitId>,
 }
@@ -124,7 +134,11 @@ impl Jobs {
     /// Whether something goes on in steps: call for the next one soon.
     pub(super) fn goes_on(&self) -> bool {
         let collects = self.collecting.as_ref().is_some_and(|collecting| !collecting.is_whole());
-        collects || self.taking_in.is_some() || self.checkpoints.is_building()
+        let plans = match &self.compaction.running {
+            Some(Compacting::Plan(planning)) => !planning.is_whole(),
+            Some(Compacting::Compact(_) | Compacting::Rewrite(_)) | None => false,
+        };
+        collects || plans || self.taking_in.is_some() || self.checkpoints.is_building()
     }
 
     /// Whether files get their footers, as far as is known.
@@ -161,6 +175,9 @@ impl Log {
                 return Some(job);
             }
         }
+        if let Some(job) = self.take_planned() {
+            return Some(Job::Rewrite(job));
+        }
         // What is being taken in is neither one thing nor the other.
         if !self.jobs.compaction.is_free(now) || self.jobs.taking_in.is_some() {
             return None;
@@ -168,24 +185,34 @@ impl Log {
         if self.jobs.has_rewritten {
             self.begin_compaction(now).or_else(|| self.begin_rewrite(now))
         } else {
-            self.begin_rewrite(now).or_else(|| self.begin_compaction(now))
+            let job = self.begin_rewrite(now);
+            // Its lane may be taken although nothing is to be done yet.
+            if self.jobs.compaction.is_free(now) { self.begin_compaction(now) } else { job }
         }
     }
 
     /// Does one step of whatever takes several.
     pub(super) fn go_on(&mut self) {
-        self.go_on_taking_in(self.settings.step_entries);
+        self.go_on_taking_in(self.step_entries());
         self.go_on_collecting();
         self.go_on_building();
+        self.go_on_planning();
+    }
+
+    /// How much a step deals with, in entries: where slots have many runs about as much as they do, so that commits wait no
+    /// longer for steps than for each other.
+    pub(super) fn step_entries(&self) -> usize {
+        let is_behind = self.catalog.files.len() > FILES_USUAL;
+        let per_run = if is_behind { ENTRIES_PER_RUN_BEHIND } else { ENTRIES_PER_RUN };
+        self.settings.step_entries.max(per_run * self.last_slot.runs)
     }
 
     fn begin_rewrite(&mut self, now: Now) -> Option<Job> {
-        let job = self.plan_rewrite(now)?;
-        let rewriting = Rewriting::of(&job);
-        self.catalog.set_busy(&rewriting.units, true);
-        self.jobs.compaction.running = Some(Compacting::Rewrite(rewriting));
+        let planning = self.plan_rewrite(now)?;
+        self.jobs.compaction.running = Some(Compacting::Plan(planning));
         self.jobs.has_rewritten = true;
-        Some(Job::Rewrite(job))
+        self.go_on_planning();
+        self.take_planned().map(Job::Rewrite)
     }
 
     fn begin_compaction(&mut self, now: Now) -> Option<Job> {
@@ -271,6 +298,11 @@ impl Log {
                         self.catalog.set_busy(&rewriting.units, false);
                         self.catalog.skip_unit_numbers(rewriting.numbers_max);
                         self.jobs.may_rewrite = true;
+                    }
+                    // No job runs while one is planned.
+                    Some(planning @ Compacting::Plan(_)) => {
+                        self.jobs.compaction.running = Some(planning);
+                        return;
                     }
                     None => {}
                 }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wire::offset::Offset;
 
-use super::jobs::Applied;
+use super::jobs::{Applied, Compacting};
+use super::seal::PARTITION_ENTRIES;
 use super::{Log, Now};
 use crate::catalog::Unit;
 use crate::extent::Extent;
-use crate::ids::{PartitionKey, UnitId};
+use crate::ids::{PartitionKey, TopicNo, UnitId};
 use crate::job::{Damage, LiveExtent, Made, RewriteJob};
 use crate::partition::Replacing;
 use crate::unit::{UnitKind, UnitMeta};
@@ -47,6 +48,23 @@ impl Round {
     }
 }
 
+/// Units that are about to be rewritten, while what lives in them is collected, some partitions at a time.
+#[derive(Debug)]
+pub(super) struct Planning {
+    inputs: Vec<UnitMeta>,
+    ids: BTreeSet<UnitId>,
+    /// The next partition to look at; `None`: all were.
+    next: Option<PartitionKey>,
+    live: Vec<LiveExtent>,
+    ranges: BTreeMap<PartitionKey, (Offset, Offset)>,
+}
+
+impl Planning {
+    pub(super) fn is_whole(&self) -> bool {
+        self.next.is_none()
+    }
+}
+
 /// What a rewriting that runs has to be compared with when it is done.
 #[derive(Debug)]
 pub(super) struct Rewriting {
@@ -57,25 +75,9 @@ pub(super) struct Rewriting {
     ranges: BTreeMap<PartitionKey, (Offset, Offset)>,
 }
 
-impl Rewriting {
-    pub(super) fn of(job: &RewriteJob) -> Self {
-        let mut ranges = BTreeMap::new();
-        for live in &job.live {
-            let (base, last) = (live.extent.base, live.extent.last);
-            ranges.entry(live.key).or_insert((base, last)).1 = last;
-        }
-        Self {
-            units: job.inputs.iter().map(|unit| unit.id).collect(),
-            // One for each extent, for each attempt: an input that cannot be read is left out of the next.
-            numbers_max: (job.live.len() as u64 + 1) * (job.inputs.len() as u64 + 1),
-            ranges,
-        }
-    }
-}
-
 impl Log {
     /// Looks for units to rewrite if there may be some.
-    pub(super) fn plan_rewrite(&mut self, now: Now) -> Option<RewriteJob> {
+    pub(super) fn plan_rewrite(&mut self, now: Now) -> Option<Planning> {
         if !self.jobs.may_rewrite {
             return None;
         }
@@ -85,13 +87,56 @@ impl Log {
             return None;
         }
         let ids: BTreeSet<UnitId> = inputs.iter().map(|unit| unit.id).collect();
-        let mut live: Vec<LiveExtent> = Vec::new();
-        for (key, partition) in &self.partitions {
-            let log_start = partition.offsets().log_start;
-            let extents = partition.extents().iter().filter(|extent| ids.contains(&extent.unit));
-            live.extend(extents.map(|extent| LiveExtent { key: *key, extent: *extent, log_start }));
+        let units = ids.iter().filter_map(|id| self.catalog.unit(*id));
+        let extents: u64 = units.map(|unit| unit.live_extents).sum();
+        // None of them changes meanwhile, but for what is deleted.
+        self.catalog.set_busy(&Vec::from_iter(ids.iter().copied()), true);
+        Some(Planning {
+            inputs,
+            ids,
+            next: Some(PartitionKey::all_of(TopicNo(0)).0),
+            live: Vec::with_capacity(usize::try_from(extents).unwrap_or(0)),
+            ranges: BTreeMap::new(),
+        })
+    }
+
+    /// Collects what lives in some more partitions.
+    pub(super) fn go_on_planning(&mut self) {
+        let entries_max = self.step_entries();
+        let Some(Compacting::Plan(planning)) = &mut self.jobs.compaction.running else {
+            return;
+        };
+        let Some(from) = planning.next.take() else {
+            return;
+        };
+        let mut entries = 0;
+        for (key, partition) in self.partitions.range(from..) {
+            if entries >= entries_max {
+                planning.next = Some(*key);
+                break;
+            }
+            let (all, log_start) = (partition.extents(), partition.offsets().log_start);
+            for extent in all.iter().filter(|extent| planning.ids.contains(&extent.unit)) {
+                planning.live.push(LiveExtent { key: *key, extent: *extent, log_start });
+                let range = planning.ranges.entry(*key).or_insert((extent.base, extent.last));
+                range.1 = extent.last;
+            }
+            entries += PARTITION_ENTRIES + all.len();
         }
-        live.sort_by_key(|live| live.key.shard());
+    }
+
+    /// The job, if everything was collected for it.
+    pub(super) fn take_planned(&mut self) -> Option<RewriteJob> {
+        let running = &mut self.jobs.compaction.running;
+        let is_whole = |running: &mut Compacting| matches!(running, Compacting::Plan(planning) if planning.next.is_none());
+        let Some(Compacting::Plan(planning)) = running.take_if(is_whole) else {
+            return None;
+        };
+        let Planning { inputs, ids, live, ranges, .. } = planning;
+        // One for each extent, for each attempt: an input that cannot be read is left out of the next.
+        let numbers_max = (live.len() as u64 + 1) * (inputs.len() as u64 + 1);
+        let units = ids.into_iter().collect();
+        *running = Some(Compacting::Rewrite(Rewriting { units, numbers_max, ranges }));
         Some(RewriteJob {
             inputs,
             live,

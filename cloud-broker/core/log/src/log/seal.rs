@@ -56,10 +56,11 @@ impl Log {
             let file_no = self.sealable()?;
             let collecting = &mut self.jobs.collecting;
             if collecting.as_ref().is_none_or(|collecting| collecting.file_no != file_no) {
-                let mut keys = self.catalog.files.front()?.keys.clone();
+                let file = self.catalog.files.front()?;
+                let (mut keys, runs) = (file.keys.clone(), Vec::with_capacity(file.runs));
                 keys.sort_unstable();
                 keys.dedup();
-                *collecting = Some(Collecting { file_no, keys, at: 0, runs: Vec::new() });
+                *collecting = Some(Collecting { file_no, keys, at: 0, runs });
                 self.go_on_collecting();
             }
             let Collecting { runs, .. } = self.jobs.collecting.take_if(|c| c.is_whole())?;
@@ -82,12 +83,13 @@ impl Log {
     }
 
     pub(super) fn go_on_collecting(&mut self) {
+        let entries_max = self.step_entries();
         let Some(collecting) = &mut self.jobs.collecting else {
             return;
         };
         let Collecting { file_no, keys, at, runs } = collecting;
         let mut entries = 0;
-        while let Some(key) = keys.get(*at).filter(|_| entries < self.settings.step_entries) {
+        while let Some(key) = keys.get(*at).filter(|_| entries < entries_max) {
             let before = runs.len();
             if let Some(partition) = self.partitions.get(key) {
                 runs.extend(partition.runs_in(*file_no).map(|run| run.to_unit_run(*key)));
@@ -109,7 +111,7 @@ impl Log {
         self.catalog.begin_seal(file_no, *meta);
         let (unit, extents) = (meta.id, made.extents);
         self.jobs.taking_in = Some(TakingIn { file_no, unit, extents, at: 0 });
-        self.go_on_taking_in(self.settings.step_entries);
+        self.go_on_taking_in(self.step_entries());
     }
 
     /// Takes in a sealed file, about so many entries of it.

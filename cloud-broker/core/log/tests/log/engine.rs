@@ -44,6 +44,42 @@ fn the_next_slot_is_given_away_before_the_last_one_is_taken_in() {
 }
 
 #[test]
+fn a_slot_that_is_laid_out_ahead_is_the_slot_that_it_would_be() {
+    let slots_of = |ahead: &dyn Fn(u64) -> bool| {
+        let mut disk = Disk::new();
+        let mut log = start(&mut disk, 1, &small()).unwrap();
+        log.register_partition(key(4, 0)).unwrap();
+        log.append(NOW, key(4, 0), batch(0, 1, 100)).unwrap();
+        let mut in_flight = log.take_slot().unwrap();
+        let mut slots = Vec::new();
+        for n in 0..200 {
+            let now = UnixMs(NOW.0 + n as i64);
+            log.append(now, key(4, 0), batch(n, 1, 300 + n as usize)).unwrap();
+            if ahead(n) {
+                log.lay_out_ahead();
+            }
+            if n % 3 == 2 {
+                write(&mut disk, &in_flight).unwrap();
+                log.slot_durable(in_flight.slot_no);
+                slots.push((in_flight.slot_no, in_flight.bytes));
+                in_flight = log.take_slot().unwrap();
+            }
+        }
+        write(&mut disk, &in_flight).unwrap();
+        log.slot_durable(in_flight.slot_no);
+        log.lay_out_ahead();
+        assert!(log.take_slot().is_some(), "what is staged goes out, in flight or not");
+        slots
+    };
+    let never = slots_of(&|_| false);
+    assert!(never.len() > 60);
+    // Behind each batch, before the last one that comes for a slot, and when nothing more comes for it.
+    for ahead in [&|_| true, &|n| n % 3 == 1, &|n| n % 3 == 2] as [&dyn Fn(u64) -> bool; 3] {
+        assert_eq!(slots_of(ahead), never);
+    }
+}
+
+#[test]
 fn files_that_are_left_before_their_last_slot_is_taken_in_are_sealed_whole() {
     for (bytes, per_file) in [(40 << 10, 1), (24 << 10, 2)] {
         let mut world = World::new(LogSettings { slot_bytes_target: 1, ..small() }, &[key(4, 0)]);

@@ -1,7 +1,7 @@
 //! The life of a WAL file: rolled, sealed, rewritten, dead, given back; and checkpoints, from which a start goes on.
 
 use broker_log::sim_disk::{DiskError, FileName};
-use broker_log::{CheckpointBad, JobDone, LogSettings, PartitionKey, RecoveryError, recover};
+use broker_log::{CheckpointBad, Job, JobDone, LogSettings, PartitionKey, RecoveryError, recover};
 use wire::offset::Offset;
 use wire::record_batch::crc32c;
 use wire::time::MonoMs;
@@ -287,6 +287,45 @@ fn a_file_and_a_log_of_many_partitions_take_several_steps() {
         let done = world.run(job);
         world.log.job_done(world.now, done);
     }
+    world.settle();
+    world.check();
+    world.restart();
+    world.check();
+}
+
+#[test]
+fn what_is_rewritten_is_collected_in_several_steps() {
+    let keys: Vec<PartitionKey> = (0..200).map(|partition| key(0, partition)).collect();
+    let steps =
+        LogSettings { step_entries: 50, wal_file_age_ms_max: 1_000, l0_entries_max: 50, ..quiet() };
+    let mut world = World::new(steps, &keys);
+    keys.iter().for_each(|key| world.append_to(*key, 100));
+    crate::disk::flush(&mut world.log, &mut world.disk);
+    world.pass(1_000);
+    world.log.maintain(world.now);
+    let (mut steps, mut done) = (0, Vec::new());
+    while done.last() != Some(&"rewrite") {
+        let Some(job) = world.log.take_job(world.now) else {
+            assert_eq!(world.log.next_maintenance(), Some(MonoMs(0)), "after {done:?}");
+            steps += 1;
+            // Appends go on.
+            world.append_to(keys[steps * 7 % 200], 100);
+            crate::disk::flush(&mut world.log, &mut world.disk);
+            continue;
+        };
+        match &job {
+            Job::Seal(_) => done.push("seal"),
+            Job::Rewrite(job) => {
+                assert_eq!(job.live.len(), 200);
+                done.push("rewrite");
+            }
+            other => panic!("{other:?}"),
+        }
+        let result = world.run(job);
+        assert_eq!(world.log.job_done(world.now, result).rejected, []);
+    }
+    // To collect for sealing, to take in and to collect again: each partition counts as four, and as one for what it has.
+    assert!(steps >= 50, "{steps}");
     world.settle();
     world.check();
     world.restart();

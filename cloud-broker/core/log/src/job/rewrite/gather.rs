@@ -4,15 +4,13 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::PACED_BYTES;
 use crate::ids::UnitId;
 use crate::job::{Pace, Proceed};
 use crate::store::UnitSource;
 
 /// Read at a time at most, unless a run is longer, in bytes.
 const READ_BYTES_MAX: u64 = 4 << 20;
-
-/// Whoever holds the job back is asked after so much was read, in bytes.
-const PACED_BYTES: usize = 1 << 20;
 
 /// A hole between two runs that is rather read than skipped, in bytes.
 const HOLE_BYTES_MAX: u64 = 64 << 10;

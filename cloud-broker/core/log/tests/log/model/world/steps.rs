@@ -55,6 +55,10 @@ impl World {
             Op::RunJob { job, pace, fails } => self.run_job(job, pace, fails)?,
             Op::Send { part, from, records, bytes, timestamp } => {
                 self.send(self.part_key(part), from, Shape { records, bytes, timestamp });
+                // The engine has nothing else to do for a moment, which may be before more comes for the same slot, or not.
+                if records == 2 {
+                    self.log_mut().lay_out_ahead();
+                }
             }
             Op::SendAgain { part, pid, back } => self.send_again(self.part_key(part), pid, back),
             Op::Sync => self.sync()?,
