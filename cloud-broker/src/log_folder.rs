@@ -13,6 +13,7 @@
 //! | `wal/<number>.ready`, `wal/<number>.reserved` | WAL files to come (`space`) |
 //! | `unit/<number>.unit` | units |
 //! | `ckpt/<incarnation>/<number>.ckpt` | checkpoints |
+//! | `ckpt/spare.tmp` | a checkpoint that nobody needs: the next one is written over it |
 //! | `*.tmp` | what was being made; removed at start |
 //!
 //! Numbers have 16 hexadecimal digits. A file gets its name when its content is durable: temporary name, sync, rename, sync

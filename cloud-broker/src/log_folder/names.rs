@@ -55,6 +55,11 @@ impl Folders {
     pub(super) fn checkpoint_file(&self, id: CheckpointId) -> PathBuf {
         self.checkpoints_of(id.incarnation).join(numbered(id.n, CHECKPOINT_EXTENSION))
     }
+
+    /// A checkpoint that nobody needs any more, if there is one.
+    pub(super) fn spare_checkpoint(&self) -> PathBuf {
+        tmp_of(&self.checkpoint.join("spare"))
+    }
 }
 
 /// The number of a WAL file; `None` for any other file.

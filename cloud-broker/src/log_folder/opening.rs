@@ -132,7 +132,7 @@ pub(super) fn remove_leftovers(folder: &LogFolder) -> Result<(), StoreError> {
     let leftover = |path: &Path, _| is_tmp(path).then(|| path.to_owned());
     let below: Vec<PathBuf> =
         entries(&folders.checkpoint, |path, _| path.is_dir().then(|| path.to_owned()))?;
-    for place in [&folders.wal, &folders.unit].into_iter().chain(&below) {
+    for place in [&folders.wal, &folders.unit, &folders.checkpoint].into_iter().chain(&below) {
         for path in entries(place, leftover)? {
             remove(&path)?;
         }
@@ -140,7 +140,7 @@ pub(super) fn remove_leftovers(folder: &LogFolder) -> Result<(), StoreError> {
         // checkpoint no longer names is given back soon: by then it must be there to stay.
         sync_folder(place)?;
     }
-    sync_folder(&folders.checkpoint)
+    Ok(())
 }
 
 /// Does what recovery asks for before anything may be served.

@@ -89,7 +89,8 @@ impl WalFiles {
         };
         let written = file.write_all_at(&new.header, 0);
         written.map_err(|e| StoreError::io("write", &made_as, e))?;
-        file.sync_all().map_err(|e| StoreError::io("sync", &made_as, e))?;
+        // With its length and blocks, where it is new.
+        file.sync_data().map_err(|e| StoreError::io("sync", &made_as, e))?;
         // A dead file may have this number, and readers have it open.
         self.folder.handles().forget(UnitId::Wal(new.file_no));
         fs::rename(&made_as, &path).map_err(|e| StoreError::io("rename", &made_as, e))?;
