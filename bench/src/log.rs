@@ -19,6 +19,10 @@ use raw::RawFile;
 use crate::disk::Disk;
 use crate::records::RECORD_BYTES;
 
+/// How long each load runs before it is measured: memory that a process touches for the first time costs what a broker that
+/// runs does not pay.
+const WARM_UP: Duration = Duration::from_millis(250);
+
 /// What to do.
 #[derive(Debug, clap::Args)]
 pub struct Plan {
@@ -101,8 +105,9 @@ fn sample(store: Store, load: Load, folder: &Path, files: Files) -> Result<LogSa
     Ok(sample)
 }
 
-/// What came of `load`, and how many bytes went to the disk.
+/// What came of `load`, and how many bytes went to the disk, once the store's memory was used before.
 fn measured(store: &mut impl Commits, load: Load, folder: &Path) -> Result<(Driven, Option<u64>)> {
+    drive(store, Load { duration: WARM_UP, ..load })?;
     let disk = Disk::of(folder)?;
     let written = || disk.as_ref().map(Disk::written_bytes).transpose();
     let before = written()?;
