@@ -7,9 +7,12 @@ use broker_log::{Pace, Proceed};
 
 use crate::sync_latency::SyncLatency;
 
-/// Longest pause for commits that suffer, after each piece that was written: a job that stood still would never give space
-/// back.
+/// Longest pause for commits that suffer, for each [`PAUSED_BYTES`] that were written: a job that stood still would never give
+/// space back.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// See [`PAUSE_MAX`].
+const PAUSED_BYTES: usize = 4 << 20;
 
 /// How often it is looked whether they still suffer.
 const PAUSE_STEP: Duration = Duration::from_millis(50);
@@ -73,17 +76,26 @@ impl Pace for Pacer {
         self.syncs.disturbed(now);
         let debt = self.debt(now, bytes);
         let mut proceed = self.stop.wait(debt);
-        let until = Instant::now() + PAUSE_MAX;
-        while proceed == Proceed::Go && Instant::now() < until && self.syncs.suffers(Instant::now())
-        {
-            proceed = self.stop.wait(PAUSE_STEP);
+        let until = Instant::now() + pause_max(bytes);
+        loop {
+            let now = Instant::now();
+            let left = until.saturating_duration_since(now);
+            if proceed == Proceed::Stop || left.is_zero() || !self.syncs.suffers(now) {
+                return proceed;
+            }
+            proceed = self.stop.wait(left.min(PAUSE_STEP));
         }
-        proceed
     }
 
     fn read(&mut self, bytes: usize) -> Proceed {
         self.wrote(bytes / READS_PER_WRITE)
     }
+}
+
+/// How long a job may be held back for commits that suffer after it has written so much: however small its pieces are, it comes
+/// to its end.
+fn pause_max(bytes: usize) -> Duration {
+    PAUSE_MAX.mul_f64(bytes.min(PAUSED_BYTES) as f64 / PAUSED_BYTES as f64)
 }
 
 /// For jobs that others wait for.
@@ -118,6 +130,14 @@ mod tests {
         assert_eq!(pacer.debt(now, 250_000), ms(250));
         assert_eq!(pacer.debt(now + ms(100), 250_000), ms(400));
         assert_eq!(pacer.debt(now + ms(5_000), 300_000), ms(200));
+    }
+
+    #[test]
+    fn small_pieces_are_held_back_no_longer_than_large_ones() {
+        assert_eq!(pause_max(64 << 20), Duration::from_secs(1));
+        assert_eq!(pause_max(4 << 20), Duration::from_secs(1));
+        assert_eq!(pause_max(32 << 10) * 128, Duration::from_secs(1));
+        assert_eq!(pause_max(0), Duration::ZERO);
     }
 
     #[test]

@@ -63,19 +63,13 @@ impl CheckpointStore for LogFolder {
         let path = self.folders().checkpoint_file(id);
         let folder = self.folders().checkpoints_of(id.incarnation);
         let spare = self.folders().spare_checkpoint();
-        if spare.exists() {
+        // A full disk may have no room for another name either.
+        if spare.exists() || fs::rename(&path, &spare).is_err() {
             remove_if_there(&path)?;
-        } else {
-            match fs::rename(&path, &spare) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(e) => return Err(StoreError::io("rename", &path, e)),
-            }
+        } else if let Err(error) = sync_folder(&folder) {
             // The old name must be gone for good before anything else is written there.
-            if let Err(error) = sync_folder(&folder) {
-                let _ = fs::remove_file(&spare);
-                return Err(error);
-            }
+            let _ = fs::remove_file(&spare);
+            return Err(error);
         }
         // Only the last one's folder is empty.
         let _ = fs::remove_dir(folder);

@@ -123,7 +123,7 @@ pub struct LiveExtent {
 pub struct RewriteJob {
     /// The units whose live content is copied; none of them is needed afterwards.
     pub inputs: Vec<UnitMeta>,
-    /// What to copy; of each partition together, in order of offsets.
+    /// What to copy, sorted by partition and offset; the job sorts it by shard.
     pub live: Vec<LiveExtent>,
     /// Numbers for the units that are made, from here on.
     pub first_unit: UnitNo,

@@ -11,7 +11,9 @@ pub enum Mutant {
     IgnorePrevTag,
     /// A checkpoint is written down before the slot that it covers is durable.
     CheckpointNotDurable,
-    /// What changes while a checkpoint is written down is in it as it is afterwards.
+    /// Records that become durable while a checkpoint is written down are in it.
+    CheckpointRunsAhead,
+    /// What else changes while a checkpoint is written down is in it as it is afterwards.
     CheckpointTorn,
     /// Key compaction drops the last record of a key, too.
     CompactionDropsAll,
@@ -66,6 +68,7 @@ mod switch {
         pub const ALL: &[Self] = &[
             Self::AcceptAnyTail,
             Self::CheckpointNotDurable,
+            Self::CheckpointRunsAhead,
             Self::CheckpointTorn,
             Self::CompactionDropsAll,
             Self::DeletedComesBack,

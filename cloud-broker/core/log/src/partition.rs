@@ -228,7 +228,8 @@ impl PartitionLog {
         gone
     }
 
-    /// The runs that lie before byte `pos` of a WAL file, and the high watermark when there were no others.
+    /// The runs that lie before byte `pos` of a WAL file, and the high watermark when there were no others: as it was then if
+    /// nothing but appends has changed the partition since.
     pub(crate) fn before(&self, file_no: FileNo, pos: u64) -> (impl Iterator<Item = &Run>, Offset) {
         let is_before = |run: &Run| (run.file_no, u64::from(run.pos)) < (file_no, pos);
         let count = self.runs.partition_point(is_before);

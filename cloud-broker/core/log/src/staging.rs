@@ -46,7 +46,7 @@ pub(crate) struct StagedSlot {
 
 #[derive(Debug)]
 enum StagedBody {
-    /// None if the slot was laid out and is closed.
+    /// Without them once the slot is closed and laid out.
     Batches(Vec<BatchToPlace>),
     Control(ControlBody),
 }
@@ -143,12 +143,14 @@ impl Staging {
     /// because each repeats the CRC of the one before.
     pub(crate) fn lay_out_closed(&mut self, incarnation: Incarnation, prev_crc: u32) {
         let is_closed = self.slots.len() > 1;
-        if let Some(slot) = self.slots.front_mut().filter(|slot| is_closed && slot.ahead.is_none())
-        {
+        let Some(slot) = self.slots.front_mut().filter(|_| is_closed) else {
+            return;
+        };
+        if slot.ahead.is_none() {
             slot.ahead = Some(slot.encoded(incarnation, prev_crc));
-            if let StagedBody::Batches(batches) = &mut slot.body {
-                *batches = Vec::new();
-            }
+        }
+        if let StagedBody::Batches(batches) = &mut slot.body {
+            *batches = Vec::new();
         }
     }
 

@@ -157,7 +157,7 @@ impl Log {
         state: &mut PartitionState,
     ) {
         let ReplayFrom { file_no, pos, .. } = building.head.replay;
-        let end = if mutant::is(Mutant::CheckpointTorn) { u64::MAX } else { pos };
+        let end = if mutant::is(Mutant::CheckpointRunsAhead) { u64::MAX } else { pos };
         let (runs, next) = partition.before(file_no, end);
         state.key = key;
         state.log_start = partition.offsets().log_start;
@@ -165,7 +165,7 @@ impl Log {
         state.cleaned = partition.cleaned;
         state.next_horizon = partition.next_horizon;
         state.epochs.clear();
-        // One that has begun since begins behind all this.
+        // One that has begun since begins behind all this: replay comes to where it does.
         state.epochs.extend_from_slice(partition.epochs());
         state.extents.clear();
         state.extents.extend_from_slice(partition.extents());

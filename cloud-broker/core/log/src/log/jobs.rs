@@ -199,8 +199,8 @@ impl Log {
         self.go_on_planning();
     }
 
-    /// How much a step deals with, in entries: where slots have many runs about as much as they do, so that commits wait no
-    /// longer for steps than for each other.
+    /// How much a step deals with, in entries: where slots have many runs about as much as they do, so that a commit waits for a
+    /// step about as long as for the commit before it.
     pub(super) fn step_entries(&self) -> usize {
         let is_behind = self.catalog.files.len() > FILES_USUAL;
         let per_run = if is_behind { ENTRIES_PER_RUN_BEHIND } else { ENTRIES_PER_RUN };

@@ -333,6 +333,38 @@ fn what_is_rewritten_is_collected_in_several_steps() {
 }
 
 #[test]
+fn what_is_deleted_while_it_is_collected_is_given_back() {
+    let keys: Vec<PartitionKey> = (0..200).map(|partition| key(0, partition)).collect();
+    let steps = LogSettings { step_entries: 50, l0_entries_max: 50, ..eager() };
+    let mut in_vain = 0;
+    for removed_in in [1, 5, 12] {
+        let mut world = World::new(steps.clone(), &keys);
+        keys.iter().for_each(|key| world.append_to(*key, 2_000));
+        crate::disk::flush(&mut world.log, &mut world.disk);
+        let mut idle = 0;
+        while idle < 30 {
+            let Some(job) = world.log.take_job(world.now) else {
+                idle += 1;
+                if idle == removed_in {
+                    world.log.remove_topic(broker_log::TopicNo(0));
+                }
+                continue;
+            };
+            if let Job::Rewrite(job) = &job {
+                in_vain += job.live.len();
+            }
+            let result = world.run(job);
+            assert_eq!(world.log.job_done(world.now, result).rejected, []);
+        }
+        world.keys.clear();
+        world.give_back();
+        let usage = world.usage();
+        assert_eq!((usage.units, usage.dead_units, usage.live_bytes), (0, 0, 0), "{usage:?}");
+    }
+    assert!(in_vain > 0, "some were collected before");
+}
+
+#[test]
 fn a_job_that_fails_is_tried_again_after_a_rest() {
     let mut world = World::new(eager(), &keys());
     world.append(40, 2_000);
