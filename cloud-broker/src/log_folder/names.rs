@@ -7,7 +7,7 @@ use broker_log::store::CheckpointId;
 use broker_log::{FileNo, UnitNo};
 use wire::ids::Incarnation;
 
-/// What is being made. Removed at start.
+/// What is being made, or will be written over. Removed at start.
 const TMP_EXTENSION: &str = "tmp";
 
 /// A WAL file to come whose blocks were all written before: a commit into it costs one sync.

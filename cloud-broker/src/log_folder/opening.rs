@@ -126,7 +126,7 @@ fn lock(folder: &LogFolder) -> Result<File, WalError> {
     }
 }
 
-/// Removes what was being made when the last process ended.
+/// Removes what was being made when the last process ended, and the checkpoint that it would have written over.
 pub(super) fn remove_leftovers(folder: &LogFolder) -> Result<(), StoreError> {
     let folders = folder.folders();
     let leftover = |path: &Path, _| is_tmp(path).then(|| path.to_owned());
