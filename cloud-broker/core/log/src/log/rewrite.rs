@@ -128,7 +128,10 @@ impl Log {
     /// The job, if everything was collected for it.
     pub(super) fn take_planned(&mut self) -> Option<RewriteJob> {
         let running = &mut self.jobs.compaction.running;
-        let is_whole = |running: &mut Compacting| matches!(running, Compacting::Plan(planning) if planning.next.is_none());
+        let is_whole = |running: &mut Compacting| match running {
+            Compacting::Plan(planning) => planning.is_whole(),
+            Compacting::Compact(_) | Compacting::Rewrite(_) => false,
+        };
         let Some(Compacting::Plan(planning)) = running.take_if(is_whole) else {
             return None;
         };
